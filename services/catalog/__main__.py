@@ -1,0 +1,8 @@
+"""Run the catalog: `python -m services.catalog --help`."""
+
+from services.catalog.app import create_app
+from services.common.launch import launch
+from services.common.settings import CatalogSettings
+
+if __name__ == "__main__":
+    launch("catalog", CatalogSettings, create_app)

@@ -1,0 +1,59 @@
+"""Composition root of the catalog."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.catalog.catalog import Catalog
+from services.catalog.routes import make_router
+from services.catalog.stocks_file import DEFAULT_STOCKS, BadStocksFile, read_stocks
+from services.catalog.store import SqliteStore
+from services.common.app import make_app
+from services.common.background import background
+from services.common.errors import IntegrityFailure
+from services.common.http import SECRET_HEADER, Peer, make_client
+from services.common.metrics import Metrics
+from services.common.models import Stock
+from services.common.runtime import Runtime
+from services.common.settings import CatalogSettings
+from services.common.wire import MAX_MESSAGE_BYTES
+
+
+def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> FastAPI:
+    """The catalog as an application; it opens its database here and closes it at the end of its lifespan."""
+    client = make_client(runtime, {SECRET_HEADER: secret})
+    catalog = Catalog(
+        runtime,
+        SqliteStore(settings.data_dir / "catalog.db"),
+        {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()},
+        settings.lost,
+        lambda: _initial_stocks(settings),
+        lambda url: Peer(client, url),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            async with background(runtime, catalog.run()):
+                yield
+            await catalog.close()
+
+    app = make_app(
+        "bazaar: catalog",
+        ready=catalog.missing,
+        metrics=Metrics(),
+        lifespan=lifespan,
+        secret=secret,
+        max_body_bytes=MAX_MESSAGE_BYTES,
+    )
+    app.include_router(make_router(catalog))
+    app.state.catalog = catalog
+    return app
+
+
+def _initial_stocks(settings: CatalogSettings) -> list[Stock]:
+    try:
+        return read_stocks(settings.stocks or DEFAULT_STOCKS)
+    except BadStocksFile as error:
+        raise IntegrityFailure(f"the stocks to begin with cannot be read: {error}") from error

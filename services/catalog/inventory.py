@@ -1,0 +1,210 @@
+"""What decides: stocks, head, and the one sequence of entries that every replica's log is a prefix of.
+
+Plain code over plain values; the caller does the waiting, the telling and the writing (docs/design.md, "A trade").
+What holds here, and is asserted where it is decided:
+
+- quantity = initial quantity + sells - buys over the sequence, never negative, never above 10^15;
+- positions and numbers have no gaps, and every digest covers the one before;
+- a key stands once in the sequence. The catalog forgets entries up to `base`, which every replica has on its disk,
+  and looks for a key only among those after the asking replica's head: keys up to that head the replica itself has
+  looked for, in the same step in which it read its head.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from services.common.digest import entry_digest, head_at
+from services.common.errors import IntegrityFailure
+from services.common.models import (
+    MAX_ENTRIES,
+    MAX_STOCK,
+    DecideAnswer,
+    DecideOutcome,
+    DecideRequest,
+    Entry,
+    Head,
+    Stock,
+    Trade,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decision that is not made yet: what the sequence and the stocks become once it is committed.
+
+    since: the entries between the asking replica's head and the first new one. They are kept here because `base` may
+    pass that head while the plan waits for front-ends and disk, and the answer must still hold them.
+    """
+
+    since: list[Entry]
+    entries: list[Entry]
+    head: Head
+    stocks: Mapping[str, Stock]
+
+
+class Inventory:
+    """The catalog's state in memory: exactly what is committed, and nothing else."""
+
+    def __init__(
+        self, generation: int, initial: list[Stock], stocks: Iterable[Stock], base: Head, entries: list[Entry]
+    ) -> None:
+        self.generation = generation
+        self.initial = initial
+        self.stocks = {stock.name: stock for stock in sorted(stocks, key=lambda stock: stock.name)}
+        self.base = base
+        self.head = base
+        self._entries: list[Entry] = []
+        self._position_of_key: dict[str, int] = {}
+        self._fsynced_heads: dict[int, int] = {}
+        for entry in entries:
+            self._append(entry)
+
+    # Step 3a: does the replica's log belong to our sequence?
+
+    def examine(self, request: DecideRequest) -> DecideAnswer | None:
+        """The answer when nothing can be decided for this replica now, else None.
+
+        Raises IntegrityFailure when the replica knows more than we do: then we are the ones who lost something.
+        """
+        if request.generation < self.generation:
+            return self._answer("other_generation", [])
+        if request.generation > self.generation:
+            raise IntegrityFailure(
+                f"order-{request.replica_id} has generation {request.generation}, this catalog only {self.generation}: "
+                "an old copy of its file was put back; delete the file, it is rebuilt from the replicas"
+            )
+        if request.head.position > self.head.position:
+            raise IntegrityFailure(
+                f"order-{request.replica_id} has {request.head.position} entries, "
+                f"this catalog only {self.head.position}: "
+                "its file lost something; delete the file, it is rebuilt from the replicas"
+            )
+        if request.head.position < self.base.position:
+            return self._answer("fetch_base", [])
+        if request.head.digest != self.digest_at(request.head.position):
+            return self._answer("diverged", [])
+        if self.head.position - request.head.position > MAX_ENTRIES:
+            return self._answer("behind", self.after(request.head.position)[:MAX_ENTRIES])
+        return None
+
+    def digest_at(self, position: int) -> str:
+        """The digest at a position from `base` to the head."""
+        if position == self.base.position:
+            return self.base.digest
+        return self._entries[position - self.base.position - 1].digest
+
+    def after(self, position: int) -> list[Entry]:
+        """The entries after a position that is not before `base`."""
+        assert position >= self.base.position, "entries up to base are forgotten"
+        return self._entries[position - self.base.position :]
+
+    # Step 3b: decide.
+
+    def plan(self, request: DecideRequest, at: int) -> Plan:
+        """Decide the trades of a request that `examine` let pass. Nothing changes before `apply`.
+
+        A trade whose key is already in the sequence after the replica's head is passed over: its entry is in `since`.
+        """
+        head = self.head
+        entries: list[Entry] = []
+        stocks: dict[str, Stock] = {}
+        keys: set[str] = set()
+        for trade in request.trades:
+            if trade.key in keys or self._position_of_key.get(trade.key, 0) > request.head.position:
+                continue
+            keys.add(trade.key)
+            stock = stocks.get(trade.name) or self.stocks[trade.name]
+            changed = _traded(stock, trade, head.position + 1)
+            entry = _entry(trade, stock.price, at, head, accepted=changed is not None)
+            if changed is not None:
+                stocks[trade.name] = changed
+            entries.append(entry)
+            head = head_at(entry, head)
+        return Plan(self.after(request.head.position), entries, head, stocks)
+
+    # After step 3d.
+
+    def apply(self, plan: Plan) -> None:
+        """Take over a plan that was committed."""
+        for entry in plan.entries:
+            self._append(entry)
+        assert self.head == plan.head, "a plan is applied to the state it was made from"
+        for stock in plan.stocks.values():
+            assert 0 <= stock.quantity <= MAX_STOCK, "a quantity stays within its bounds"
+            self.stocks[stock.name] = stock
+
+    def answer(self, entries: list[Entry]) -> DecideAnswer:
+        """Step 3f: `entries` are all those after the asking replica's head."""
+        return self._answer("decided", entries)
+
+    # Step 3e: forget what everybody has.
+
+    def report(self, replica_id: int, fsynced: int, replica_ids: Iterable[int]) -> None:
+        """Note what a replica has on its disk. A lower head counts too: the replica may have lost its disk."""
+        self._fsynced_heads[replica_id] = min(fsynced, self.head.position)
+        everywhere = min(self._fsynced_heads.get(other, 0) for other in replica_ids)
+        if everywhere > self.base.position:
+            forgotten = self._entries[: everywhere - self.base.position]
+            for entry in forgotten:
+                self.base = head_at(entry, self.base)
+                del self._position_of_key[entry.key]
+            del self._entries[: len(forgotten)]
+            assert self.base.position == everywhere, "base is the head that every replica has"
+
+    def _append(self, entry: Entry) -> None:
+        assert entry.position == self.head.position + 1, "positions have no gaps"
+        assert entry.number in {None, self.head.number + 1}, "numbers have no gaps"
+        assert entry.key not in self._position_of_key, "a key stands once in the sequence"
+        self._entries.append(entry)
+        self._position_of_key[entry.key] = entry.position
+        self.head = head_at(entry, self.head)
+
+    def _answer(self, outcome: DecideOutcome, entries: list[Entry]) -> DecideAnswer:
+        return DecideAnswer(
+            generation=self.generation, outcome=outcome, base=self.base.position, head=self.head, entries=entries
+        )
+
+
+def _traded(stock: Stock, trade: Trade, position: int) -> Stock | None:
+    """The stock after the trade, or None when there is not enough of it, or no room for more."""
+    quantity = stock.quantity - trade.quantity if trade.type == "buy" else stock.quantity + trade.quantity
+    if not 0 <= quantity <= MAX_STOCK:
+        return None
+    return Stock(name=stock.name, price=stock.price, quantity=quantity, version=position)
+
+
+def _entry(trade: Trade, price: int, at: int, before: Head, *, accepted: bool) -> Entry:
+    draft = Entry(
+        position=before.position + 1,
+        number=before.number + 1 if accepted else None,
+        key=trade.key,
+        name=trade.name,
+        type=trade.type,
+        quantity=trade.quantity,
+        price=price,
+        at=at,
+        digest="",
+    )
+    return draft.model_copy(update={"digest": entry_digest(before.digest, draft)})
+
+
+def fold(initial: Iterable[Stock], entries: Iterable[Entry]) -> dict[str, Stock]:
+    """The stocks after `entries`. Raises IntegrityFailure when they do not fit the initial stocks."""
+    stocks = {stock.name: stock for stock in initial}
+    for entry in entries:
+        fold_one(stocks, entry)
+    return stocks
+
+
+def fold_one(stocks: dict[str, Stock], entry: Entry) -> None:
+    """Let one entry of a log change `stocks`. Raises IntegrityFailure when it cannot have been decided on them."""
+    stock = stocks.get(entry.name)
+    if stock is None:
+        raise IntegrityFailure(f"position {entry.position} trades a stock that does not exist")
+    if entry.number is None:
+        return
+    trade = Trade(key=entry.key, name=entry.name, type=entry.type, quantity=entry.quantity)
+    changed = _traded(stock, trade, entry.position)
+    if changed is None:
+        raise IntegrityFailure(f"position {entry.position} trades more of {entry.name} than there was")
+    stocks[entry.name] = changed

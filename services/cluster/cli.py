@@ -1,0 +1,226 @@
+"""The `bazaar` command line. What the commands need is imported when they run, so that `--help` is quick.
+
+Exit codes: 0 done, 1 a check failed or it cannot be done, 2 wrong usage, 130 ended by Ctrl-C.
+"""
+# ruff: noqa: PLC0415 - see above
+
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bazaar",
+    help="A stock bazaar of replicated services that keeps its promises when machines die.",
+    epilog="Begin with: bazaar up. Then, in another terminal: bazaar load, bazaar kill order-3, bazaar verify",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Restart(StrEnum):
+    """Whether services that die are started again."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Folder of the bazaar's data.", metavar="D")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
+Url = Annotated[list[str] | None, typer.Option("--url", help="Address of a front-end; may be repeated.", metavar="U")]
+ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="catalog, order-1, front-end-1, ...")]
+StockName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the stock, such as GameStart.")]
+Quantity = Annotated[int, typer.Argument(metavar="N", min=1, max=1_000_000, help="How many.")]
+
+DATA = Path("data")
+
+
+@app.command(
+    epilog="Examples: bazaar up; bazaar up --front-ends 2 --cache-size 0; bazaar up --data-dir /tmp/b --port 9000"
+)
+def up(
+    data_dir: DataDir = DATA,
+    port: Annotated[int, typer.Option(help="First of 30 ports; the first front-end's.", metavar="P")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, max=9, help="How many order replicas.")] = 3,
+    front_ends: Annotated[int, typer.Option(min=1, max=9, help="How many front-ends.")] = 1,
+    cache_size: Annotated[int, typer.Option(min=0, max=1_000_000, help="Stocks in a cache; 0: no cache.")] = 10,
+    catalog: Annotated[
+        Path | None, typer.Option(help="CSV file of the initial stocks; read by a new bazaar only.", metavar="FILE")
+    ] = None,
+    restart: Annotated[Restart, typer.Option(help="Whether what dies is started again.")] = Restart.ALWAYS,
+    lost: Annotated[
+        list[str] | None,
+        typer.Option(help="A replica that is gone for good, such as order-2; may be repeated.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Start the whole bazaar, watch over it, and run until Ctrl-C (a second Ctrl-C kills at once)."""
+    from services.cluster.topology import Settings, lost_ids
+    from services.cluster.up import run_up
+
+    settings = Settings(
+        port=port,
+        replicas=replicas,
+        front_ends=front_ends,
+        cache_size=cache_size,
+        catalog=catalog,
+        restart=restart.value,
+        lost=lost_ids(lost or [], replicas),
+    )
+    raise typer.Exit(run_up(data_dir, settings))
+
+
+@app.command(epilog="Examples: bazaar status; bazaar status --watch; bazaar status --json")
+def status(
+    data_dir: DataDir = DATA,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+) -> None:
+    """Show every service: its process, state, role and head. Works also when no supervisor runs."""
+    from services.cluster.commands import show_status
+
+    if as_json and watch:
+        raise typer.BadParameter("--json and --watch do not go together")
+    raise typer.Exit(show_status(data_dir, as_json=as_json, watch=watch))
+
+
+@app.command(epilog="Examples: bazaar kill order-3; bazaar kill catalog")
+def kill(name: ServiceName, data_dir: DataDir = DATA) -> None:
+    """Kill a service (SIGKILL) and keep it down until `bazaar start`."""
+    from services.cluster.commands import act
+
+    raise typer.Exit(act(data_dir, name, "kill"))
+
+
+@app.command(epilog="Example: bazaar pause order-3")
+def pause(name: ServiceName, data_dir: DataDir = DATA) -> None:
+    """Stop a service where it stands (SIGSTOP): it keeps its connections and says nothing."""
+    from services.cluster.commands import act
+
+    raise typer.Exit(act(data_dir, name, "pause"))
+
+
+@app.command(epilog="Example: bazaar resume order-3")
+def resume(name: ServiceName, data_dir: DataDir = DATA) -> None:
+    """Let a paused service go on (SIGCONT)."""
+    from services.cluster.commands import act
+
+    raise typer.Exit(act(data_dir, name, "resume"))
+
+
+@app.command(epilog="Example: bazaar start order-3")
+def start(name: ServiceName, data_dir: DataDir = DATA) -> None:
+    """Start a service again that was killed, or that failed."""
+    from services.cluster.commands import act
+
+    raise typer.Exit(act(data_dir, name, "start"))
+
+
+@app.command(epilog="Example: bazaar stock GameStart")
+def stock(name: StockName, data_dir: DataDir = DATA, url: Url = None, as_json: Json = False) -> None:
+    """Look up the price and quantity of a stock."""
+    from services.cluster.commands import public_urls, show_stock
+
+    raise typer.Exit(show_stock(public_urls(data_dir, url or []), name, as_json=as_json))
+
+
+@app.command(epilog="Example: bazaar buy GameStart 3")
+def buy(name: StockName, number: Quantity, data_dir: DataDir = DATA, url: Url = None, as_json: Json = False) -> None:
+    """Buy a stock, once, however often the call has to be repeated."""
+    from services.cluster.commands import public_urls, trade
+
+    raise typer.Exit(trade(public_urls(data_dir, url or []), "buy", name, number, as_json=as_json))
+
+
+@app.command(epilog="Example: bazaar sell GameStart 3")
+def sell(name: StockName, number: Quantity, data_dir: DataDir = DATA, url: Url = None, as_json: Json = False) -> None:
+    """Sell a stock, once, however often the call has to be repeated."""
+    from services.cluster.commands import public_urls, trade
+
+    raise typer.Exit(trade(public_urls(data_dir, url or []), "sell", name, number, as_json=as_json))
+
+
+@app.command(epilog="Example: bazaar order 17")
+def order(
+    number: Annotated[int, typer.Argument(metavar="N", min=1, help="Order number.")],
+    data_dir: DataDir = DATA,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Look up an order by its number."""
+    from services.cluster.commands import public_urls, show_order
+
+    raise typer.Exit(show_order(public_urls(data_dir, url or []), number, as_json=as_json))
+
+
+@app.command(
+    epilog="Examples: bazaar load; bazaar load --clients 20 --p 0.8; bazaar load --url http://10.0.0.5:8000 --json"
+)
+def load(
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients at the same time.")] = 5,
+    p: Annotated[float, typer.Option("--p", min=0, max=1, help="Probability of a trade after a look-up.")] = 0.4,
+    iterations: Annotated[int, typer.Option(min=1, help="Look-ups of each client.")] = 200,
+    seed: Annotated[int | None, typer.Option(help="Makes the clients' choices the same again.")] = None,
+    data_dir: DataDir = DATA,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Clients that look up random stocks, trade now and then, and check all their orders at the end."""
+    from client.command import load_command
+    from services.cluster.commands import public_urls
+
+    raise typer.Exit(load_command(public_urls(data_dir, url or []), clients, p, iterations, seed, as_json))
+
+
+@app.command(epilog="Examples: bazaar verify; bazaar verify --json")
+def verify(data_dir: DataDir = DATA, as_json: Json = False) -> None:
+    """Prove that all replicas hold the same orders and that the quantities add up; exit code 1 when not."""
+    from services.cluster.commands import verify as verify_all
+
+    raise typer.Exit(verify_all(data_dir, as_json=as_json))
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(_run(app))
+
+
+def _run(command: Callable[..., None]) -> int:
+    """The exit code. Errors that an operator can do something about are told in words, without a traceback."""
+    from services.cluster.errors import CannotDo, UsageError
+
+    try:
+        command(prog_name="bazaar")
+    except CannotDo as error:
+        return _complain(error.message, FAILED)
+    except UsageError as error:
+        return _complain(str(error), USAGE)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`bazaar status | head`). Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as exit_:
+        return _exit_code(exit_)
+    return 0
+
+
+def _exit_code(exit_: SystemExit) -> int:
+    if isinstance(exit_.code, str):
+        return _complain(exit_.code, FAILED)
+    return exit_.code or 0
+
+
+def _complain(message: str, code: int) -> int:
+    typer.echo(f"bazaar: {message}", err=True)
+    return code

@@ -1,0 +1,102 @@
+"""What the `bazaar` command shows: tables and lines; colour only on a terminal and without NO_COLOR."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from services.cluster.status import ServiceView, Snapshot
+from services.cluster.topology import Cluster
+from services.cluster.verify import Verdict
+
+STYLES = {"running": "green", "starting": "yellow", "paused": "yellow", "down": "red", "failed": "bold red"}
+NUMBERS = {"pid", "orders", "position", "up", "restarts"}
+WIDE = 110  # columns from which on there is room for everything
+
+CELLS: dict[str, Callable[[ServiceView], str | Text]] = {
+    "service": lambda each: each.name,
+    "state": lambda each: Text(each.state, style=STYLES[each.state]),
+    "role": lambda each: each.role or "-",
+    "pid": lambda each: _text(each.pid),
+    "address": lambda each: each.url,
+    "orders": lambda each: f"{each.head.number:,}" if each.head else "-",
+    "digest": lambda each: each.head.digest[:8] if each.head else "-",
+    "leader": lambda each: _text(each.leader),
+    "position": lambda each: f"{each.head.position:,}" if each.head else "-",
+    "up": lambda each: _duration(each.uptime_s),
+    "restarts": lambda each: _text(each.restarts),
+}
+"""Headings and what stands below them; the first seven fit an ordinary terminal."""
+
+
+def status_table(snapshot: Snapshot, width: int) -> Table:
+    """One row for each service, for a terminal `width` characters wide."""
+    shown = list(CELLS) if width >= WIDE else list(CELLS)[:7]
+    result = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in shown:
+        result.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
+    for service in snapshot.services:
+        result.add_row(*(CELLS[heading](service) for heading in shown))
+    return result
+
+
+def notes(snapshot: Snapshot) -> list[str]:
+    """What the table has no room for: the leader, why a service is not running, a missing supervisor."""
+    leader = f"order-{snapshot.leader}" if snapshot.leader is not None else "none at the moment"
+    lines = [f"leader, as front-end-1 chose it: {leader}"]
+    lines += [
+        f"{service.name}: {service.reason}"
+        for service in snapshot.services
+        if service.reason is not None and service.state in {"starting", "down", "failed"}
+    ]
+    if snapshot.supervisor is None:
+        lines.append("no supervisor runs: nothing is restarted; start the bazaar with: bazaar up")
+    return lines
+
+
+def status_page(snapshot: Snapshot, width: int) -> list[Table | Text]:
+    """The table and the lines below it."""
+    return [status_table(snapshot, width), *(Text(line) for line in ("", *notes(snapshot)))]
+
+
+def show_up(cluster: Cluster, snapshot: Snapshot, data_dir: Path, console: Console) -> None:
+    """What a new user wants to know of a bazaar that has just started."""
+    for part in status_page(snapshot, console.width):
+        console.print(part, soft_wrap=isinstance(part, Text))
+    here = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
+    stock = "GameStart"
+    front_end = cluster.of("front-end")[0].url
+    lines = [
+        f"API      {front_end}/stocks/{stock}",
+        f"docs     {front_end}/docs",
+        f"logs     {data_dir}/logs/",
+        f"try      bazaar load{here}",
+        f"         bazaar buy {stock} 1{here}",
+        f"         bazaar kill order-{snapshot.leader or 1}{here}",
+        f"         bazaar status{here}",
+        f"         bazaar verify{here}",
+        "Ctrl-C stops it.",
+    ]
+    for line in ("", *lines):
+        console.print(line, soft_wrap=True)
+
+
+def show_verdict(verdict: Verdict, console: Console) -> None:
+    """The verdict last, after what is wrong."""
+    for problem in verdict.problems:
+        console.print(f"wrong: {problem}", soft_wrap=True)
+    console.print(verdict.summary, style="bold green" if verdict.passed else "bold red", soft_wrap=True)
+
+
+def _text(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,165 @@
+"""Which processes a bazaar consists of: names, ports and command lines. Nothing here touches the world.
+
+With `--port P`: front-end-k is public on P+k-1 and internal on P+20+k, the control room on P+9, the catalog on P+10,
+order-i on P+10+i. All ports stay below 32768, where Linux begins to hand out ports to outgoing connections.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from services.cluster.errors import UsageError
+
+HOST = "127.0.0.1"
+MAX_SERVICES = 9  # of a kind
+FIRST_PORT = 1024
+END_OF_PORTS = 32_768
+BLOCK = 30  # ports from P to P+29
+
+CONTROL_OFFSET = 9
+CATALOG_OFFSET = 10
+INTERNAL_OFFSET = 20
+
+Kind = Literal["catalog", "order", "front-end"]
+KINDS: tuple[Kind, ...] = ("catalog", "order", "front-end")
+"""In the order in which they are started; they are stopped in the opposite one."""
+
+Restart = Literal["always", "never"]
+
+
+class Record(BaseModel):
+    """A part of cluster.json. Unknown members are ignored: a newer version may have written them."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Settings(Record):
+    """What `bazaar up` was asked for."""
+
+    port: int = 8000
+    replicas: int = 3
+    front_ends: int = 1
+    cache_size: int = 10
+    catalog: Path | None = None
+    restart: Restart = "always"
+    lost: list[int] = []
+
+
+class Service(Record):
+    """One process. `url` is where its callers reach it; `internal_url` answers status and readiness."""
+
+    name: str
+    kind: Kind
+    id: int
+    url: str
+    internal_url: str
+
+
+class Cluster(Record):
+    """A whole bazaar, as in cluster.json. `supervisor` is the process id of the last `bazaar up`."""
+
+    settings: Settings
+    services: list[Service]
+    control: str
+    supervisor: int | None = None
+
+    def of(self, kind: Kind) -> list[Service]:
+        """The services of one kind, by id."""
+        return [service for service in self.services if service.kind == kind]
+
+    @property
+    def catalog(self) -> Service:
+        """The catalog."""
+        return self.of("catalog")[0]
+
+    @property
+    def ports(self) -> list[tuple[int, str]]:
+        """Every port that is listened on, with who does."""
+        ports = {(port_of(url), each.name) for each in self.services for url in (each.url, each.internal_url)}
+        return sorted(ports | {(port_of(self.control), "control room")})
+
+
+def port_of(url: str) -> int:
+    """The port in an address of ours."""
+    return int(url.rpartition(":")[2])
+
+
+def plan(settings: Settings) -> Cluster:
+    """The services that these settings mean. Raises UsageError."""
+    _check(settings)
+    services = [_service("catalog", 1, "catalog", settings.port + CATALOG_OFFSET)]
+    services += [
+        _service("order", i, f"order-{i}", settings.port + CATALOG_OFFSET + i) for i in _ids(settings.replicas)
+    ]
+    services += [
+        Service(
+            name=f"front-end-{k}",
+            kind="front-end",
+            id=k,
+            url=_url(settings.port + k - 1),
+            internal_url=_url(settings.port + INTERNAL_OFFSET + k),
+        )
+        for k in _ids(settings.front_ends)
+    ]
+    return Cluster(settings=settings, services=services, control=_url(settings.port + CONTROL_OFFSET))
+
+
+def lost_ids(names: Sequence[str], replicas: int) -> list[int]:
+    """The ids behind `--lost order-2 --lost order-3`. Raises UsageError."""
+    ids = []
+    for name in names:
+        match = re.fullmatch(r"order-([1-9])", name)
+        if match is None or int(match[1]) > replicas:
+            raise UsageError(f"--lost {name}: there is no such replica; they are order-1 to order-{replicas}")
+        ids.append(int(match[1]))
+    if len(set(ids)) == replicas:
+        raise UsageError("--lost: at least one replica must be left; without any log there is nothing to rebuild from")
+    return sorted(set(ids))
+
+
+def command(cluster: Cluster, service: Service, data_dir: Path) -> list[str]:
+    """The command line that starts `service`."""
+    settings = cluster.settings
+    module = {"catalog": "services.catalog", "order": "services.order", "front-end": "services.front_end"}[service.kind]
+    parts = [sys.executable, "-m", module, "--port", str(port_of(service.url)), "--data-dir", str(data_dir)]
+    parts += ["--replicas", ",".join(f"{each.id}={each.url}" for each in cluster.of("order"))]
+    if service.kind == "catalog":
+        if settings.catalog is not None:
+            parts += ["--stocks", str(settings.catalog)]
+        if settings.lost:
+            parts += ["--lost", ",".join(str(replica_id) for replica_id in settings.lost)]
+        return parts
+    parts += ["--catalog", cluster.catalog.url]
+    if service.kind == "order":
+        return [*parts, "--replica-id", str(service.id)]
+    parts += ["--name", service.name, "--internal-port", str(port_of(service.internal_url))]
+    return [*parts, "--cache-size", str(settings.cache_size)]
+
+
+def _check(settings: Settings) -> None:
+    if not FIRST_PORT <= settings.port <= END_OF_PORTS - BLOCK:
+        last = END_OF_PORTS - BLOCK
+        raise UsageError(
+            f"--port {settings.port}: must be {FIRST_PORT} to {last}, because {BLOCK} ports from there are used"
+        )
+    for flag, number in (("--replicas", settings.replicas), ("--front-ends", settings.front_ends)):
+        if not 1 <= number <= MAX_SERVICES:
+            raise UsageError(f"{flag} {number}: must be 1 to {MAX_SERVICES}")
+    if not 0 <= settings.cache_size <= 1_000_000:
+        raise UsageError(f"--cache-size {settings.cache_size}: must be 0 (no cache) to 1,000,000")
+
+
+def _ids(count: int) -> range:
+    return range(1, count + 1)
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _service(kind: Kind, number: int, name: str, port: int) -> Service:
+    return Service(name=name, kind=kind, id=number, url=_url(port), internal_url=_url(port))

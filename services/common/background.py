@@ -1,0 +1,44 @@
+"""Work that cannot fail unseen: what breaks it takes the process with it, and the supervisor starts a new one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from services.common.errors import FAILED_STATUS, IntegrityFailure
+from services.common.logs import get_log
+from services.common.runtime import Runtime
+
+log = get_log(__name__)
+
+
+@contextmanager
+def ends_process(runtime: Runtime) -> Iterator[None]:
+    """End the process when the body fails: with status 3, for good, for an IntegrityFailure, else with 1."""
+    try:
+        yield
+    except IntegrityFailure as failure:
+        log.critical("integrity failure, this process stops for good", reason=str(failure))
+        runtime.end_process(FAILED_STATUS)
+        raise
+    except Exception:
+        log.exception("this process cannot go on and stops")
+        runtime.end_process(1)
+        raise
+
+
+async def _run(runtime: Runtime, work: Coroutine[Any, Any, None]) -> None:
+    with ends_process(runtime):
+        await work
+
+
+@asynccontextmanager
+async def background(runtime: Runtime, *works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `works` beside the body; at its end they are cancelled and waited for."""
+    tasks = [asyncio.create_task(_run(runtime, work)) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,88 @@
+"""One SQLite file: a connection that writes and checkpoints it, one that only reads, and a lock that keeps others out.
+
+WAL with synchronous=FULL: a transaction that returned is on the disk. An fsync that failed is never tried again,
+because the kernel may have dropped what it could not write: the process stops, and the data comes back from the other
+replicas. apsw brings its own SQLite, newer than the WAL-reset bug of those that Debian 12 and Python 3.11 link.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from services.common.errors import IntegrityFailure
+
+Row = tuple[Any, ...]
+
+
+class DatabaseLocked(Exception):
+    """Another process has this database open."""
+
+
+class DiskFull(Exception):
+    """There is no room for the transaction; nothing of it was written."""
+
+
+class Database:
+    """A database file. Writing belongs on a `Disk`; reading is quick enough for the event loop."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        """Lock `path` for this process, then open it and make its tables where it has none."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = _lock(path.with_suffix(".lock"))
+        with self._mapped_errors():
+            self._writer = apsw.Connection(str(path))
+            self._writer.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+            self._writer.execute(schema)
+            self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+
+    def read(self, query: str, values: Sequence[object] = ()) -> list[Row]:
+        """Rows as committed, from the reading connection."""
+        with self._mapped_errors():
+            return list(self._reader.execute(query, tuple(values)))
+
+    @contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """Everything in the body, durable when it ends; nothing of it when it raises. Use on one thread at a time."""
+        with self._mapped_errors():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file, then let others have it."""
+        self._reader.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    @contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.FullError as error:
+            raise DiskFull(
+                f"no room on the disk for {self.path.name}; make room, then start this service again"
+            ) from error
+        except (apsw.IOError, apsw.CorruptError, apsw.NotADBError) as error:
+            message = f"{self.path.name} cannot be trusted ({error}); delete it, it is rebuilt from the replicas"
+            raise IntegrityFailure(message) from error
+
+
+def _lock(path: Path) -> int:
+    """Take the exclusive lock; it is held until the descriptor is closed or the process dies, however it dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DatabaseLocked(f"another process has {path.with_suffix('.db').name} open; end it first") from None
+    return descriptor

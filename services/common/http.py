@@ -1,0 +1,102 @@
+"""Calls from one service to another: one client factory, one kind of call, three ways to fail.
+
+PeerError
+├── PeerRefused    definite: nobody listens there, so nothing was executed
+├── PeerAnswered   the peer answered with an error; its status says what happened
+└── PeerLost       indefinite: the connection broke
+    └── PeerTimeout  indefinite: no answer in time; the peer may be slow or paused
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from services.common.models import ErrorData
+from services.common.runtime import Runtime
+
+SECRET_HEADER = "x-bazaar-secret"  # noqa: S105 - the name of the header, not a secret
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+class PeerError(Exception):
+    """A call to another service did not end with an answer of the expected kind."""
+
+
+class PeerRefused(PeerError):
+    """Definite: the connection was refused, so the peer did nothing."""
+
+
+class PeerLost(PeerError):
+    """Indefinite: the connection broke or the time ran out; the peer may have done it."""
+
+
+class PeerTimeout(PeerLost):
+    """Indefinite: the time ran out while the connection stood."""
+
+
+class PeerAnswered(PeerError):
+    """The peer answered with the error `status`; a 503 is definite."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"{status}: {message}")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this machine, where a refused connection proves that no process listens."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def make_client(runtime: Runtime, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
+    """The one place where a client is made. Time limits are the caller's (`Peer.call`), not the client's."""
+    return httpx.AsyncClient(transport=runtime.transport(), headers=headers, timeout=None)  # noqa: S113 - see above
+
+
+class Peer:
+    """Another service, by its address."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+        self.url = url
+        self._client = client
+
+    async def call(
+        self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
+    ) -> AnswerT:
+        """POST `message` (GET when there is none) and read the answer.
+
+        Raises PeerRefused, PeerLost (PeerTimeout) or PeerAnswered; see the module.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._send(path, message)
+        except httpx.ConnectError as error:
+            raise PeerRefused(f"{self.url} refused the connection") from error
+        except TimeoutError as error:  # before OSError, which it is a kind of
+            raise PeerTimeout(f"{self.url} did not answer within {timeout_s:.2f} s") from error
+        except (httpx.RequestError, OSError) as error:
+            raise PeerLost(f"the connection to {self.url} broke") from error
+        if response.status_code != httpx.codes.OK:
+            raise PeerAnswered(response.status_code, _message_of(response))
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
+
+    async def _send(self, path: str, message: BaseModel | None) -> httpx.Response:
+        if message is None:
+            return await self._client.get(self.url + path)
+        body = message.model_dump_json().encode()
+        return await self._client.post(self.url + path, content=body, headers={"content-type": "application/json"})
+
+
+def _message_of(response: httpx.Response) -> str:
+    try:
+        return ErrorData.model_validate_json(response.content).error.message
+    except ValidationError:
+        return "an error without a message"

@@ -1,0 +1,61 @@
+"""How a service's process begins: settings, logs, secret, then its application on its listeners."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from services.common.database import DatabaseLocked
+from services.common.errors import FAILED_STATUS, IntegrityFailure
+from services.common.lifeline import die_with_parent
+from services.common.logs import set_up_logs
+from services.common.runtime import Runtime
+from services.common.secret import load_secret
+from services.common.server import Listener, run, serve
+from services.common.settings import ServiceSettings
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+def load_settings(kind: type[SettingsT]) -> SettingsT:
+    """The settings from flags, environment and defaults; what is wrong is said in a line each, exit status 2."""
+    try:
+        return kind(_cli_parse_args=True)
+    except ValidationError as error:
+        lines = (f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        sys.stderr.write("\n".join(lines) + "\n")
+    except (SettingsError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+    raise SystemExit(2)
+
+
+def launch(
+    service: str,
+    kind: type[SettingsT],
+    create_app: Callable[[SettingsT, Runtime, str], FastAPI],
+    listeners: Callable[[SettingsT, FastAPI], tuple[Listener, ...]] | None = None,
+) -> None:
+    """Run a service until it is told to stop. `listeners`: other than the one at its host and port."""
+    die_with_parent()
+    settings = load_settings(kind)
+    set_up_logs(service, settings.log_level)
+
+    async def main() -> None:
+        app = create_app(settings, Runtime(), load_secret(settings.data_dir))
+        served = listeners(settings, app) if listeners else (Listener(app=app, host=settings.host, port=settings.port),)
+        await serve(*served)
+
+    try:
+        run(main)
+    except DatabaseLocked as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from None
+    except IntegrityFailure as failure:
+        sys.stderr.write(f"{failure}\n")
+        raise SystemExit(FAILED_STATUS) from None
+    except asyncio.CancelledError:
+        raise SystemExit(1) from None

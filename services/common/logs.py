@@ -1,0 +1,34 @@
+"""Structured logs: aligned text on a terminal, one JSON object a line otherwise."""
+
+import logging
+import sys
+
+import structlog
+
+
+def set_up_logs(service: str, level: str = "info") -> None:
+    """Send every log line of this process to standard error, with the service's name on it."""
+    on_terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def get_log(module: str) -> structlog.typing.FilteringBoundLogger:
+    """The log of a module; bound late, so that it is configured by `set_up_logs` wherever that is called."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=module)
+    return log

@@ -1,0 +1,81 @@
+"""The outside world of a service: time, randomness, network, disk, and the end of the process.
+
+Everything a service takes from outside comes through one `Runtime`, so that a whole cluster can also live inside one
+process under simulated time. The clock is `time.monotonic` and never the event loop's own: uvloop reads its clock
+once a turn, and after a SIGSTOP in the middle of a turn a lease would still look valid.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import ParamSpec, Protocol, TypeVar
+
+import httpx
+
+from services.common.transport import make_transport
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Disk(Protocol):
+    """Where blocking database work is done, one piece at a time and in order."""
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work` and give back its result; once begun it is finished, even when the caller is cancelled."""
+
+    def close(self) -> None:
+        """Wait for the work under way and let go."""
+
+
+class DiskThread:
+    """A disk on a thread of its own, so that an fsync does not hold up the event loop."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Disk.run`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+
+    def close(self) -> None:
+        """See `Disk.close`."""
+        self._executor.shutdown(wait=True)
+
+
+async def _pass(point: str) -> None:
+    """Go on: only a simulation stops here."""
+
+
+def _end_process(status: int) -> None:
+    """End this process at once, before anything else of it is done or answered."""
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a service needs of the world; the defaults are the real one.
+
+    monotonic: seconds that only grow, also while the process is stopped. wall_ms: milliseconds since 1970, UTC.
+    point: awaited at every named step between which a process may die; the real world passes at once.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall_ms: Callable[[], int] = _wall_ms
+    random: Random = field(default_factory=SystemRandom)
+    transport: Callable[[], httpx.AsyncBaseTransport] = make_transport
+    disk: Callable[[], Disk] = DiskThread
+    end_process: Callable[[int], None] = _end_process
+    point: Callable[[str], Awaitable[None]] = _pass

@@ -1,0 +1,75 @@
+"""The settings of each service: flags (`--port 8010`), else environment (`BAZAAR_PORT=8010`), else defaults."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MAX_REPLICAS = 9
+
+
+def _addresses(value: object) -> object:
+    """Read `1=http://host:port,2=http://host:port`; anything that is no text is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    pairs = (pair.partition("=") for pair in value.split(",") if pair)
+    return {int(replica_id): url.rstrip("/") for replica_id, _, url in pairs}
+
+
+def _ids(value: object) -> object:
+    """Read `1,3`; anything that is no text is left to pydantic."""
+    return [int(part) for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+Addresses = Annotated[dict[int, str], NoDecode, BeforeValidator(_addresses)]
+Ids = Annotated[list[int], NoDecode, BeforeValidator(_ids)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BAZAAR_", cli_kebab_case=True, cli_implicit_flags=True, cli_hide_none_type=True, extra="forbid"
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(description="port to listen on")
+    data_dir: Path = Field(Path("data"), description="folder of the database files and the internal secret")
+    log_level: str = Field("info", description="debug, info, warning or error")
+
+
+class CatalogSettings(ServiceSettings):
+    """The catalog's settings."""
+
+    port: int = 8010
+    replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
+    stocks: Path | None = Field(None, description="CSV file of the initial stocks, read by a new bazaar only")
+    lost: Ids = Field(default_factory=list, description="replicas that are gone for good: rebuild without them")
+
+
+class OrderSettings(ServiceSettings):
+    """The settings of one order replica."""
+
+    port: int = 8011
+    replica_id: int = Field(ge=1, le=MAX_REPLICAS, description="unique id of this replica")
+    catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
+    replicas: Addresses = Field(description="every order replica, this one included")
+
+
+class FrontEndSettings(ServiceSettings):
+    """The settings of one front-end."""
+
+    port: int = 8000
+    name: str = Field("front-end-1", description="name of this front-end in logs and in the replicas' status")
+    internal_host: str = Field("127.0.0.1", description="address of the internal listener")
+    internal_port: int = Field(8021, description="port of the internal listener")
+    catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
+    replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
+    cache_size: int = Field(10, ge=0, le=1_000_000, description="how many stocks the cache holds; 0 turns it off")
+    max_trades: int = Field(1_000, ge=1, description="trades in flight; more are answered 503")
+
+    @property
+    def internal_url(self) -> str:
+        """Where the catalog reaches this front-end."""
+        return f"http://{self.internal_host}:{self.internal_port}"

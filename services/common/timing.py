@@ -1,0 +1,39 @@
+"""Every wait of the protocol, in seconds, in one place: docs/design.md argues for each."""
+
+# A trade.
+REQUEST_S = 10.0  # a front-end works on one trade for so long, then says that the outcome is unknown
+LOOK_UP_S = 2.0  # a look-up or an order query has so long
+ANSWER_MARGIN_S = 0.1  # a leader is told to answer so much earlier
+LAST_ATTEMPT_S = 0.15  # no attempt is started with less time left than this
+PAUSE_MIN_S = 0.02  # between attempts when nobody could serve: at first
+PAUSE_MAX_S = 0.2  # and after a few of them
+DECIDE_S = 2.5  # a leader asks again when a decision was not answered by then
+APPEND_S = 2.0  # a leader sends again when an append was not answered by then
+FOLLOWER_PATIENCE_S = 0.5  # a follower that fails for so long is not waited for until it has caught up
+
+# In the background.
+REPORT_MIN_S = 0.15  # a replica asks the catalog for news after a random time between these two
+REPORT_MAX_S = 0.4
+REPORT_ANSWER_S = 1.0  # an empty decision is given up after so long
+LEVEL_S = 1.5  # a replica is level when it reached the catalog's head so recently
+FETCH_S = 0.5  # a replica that starts waits so long for each peer that does not answer
+
+# Leader selection.
+CHECK_EVERY_S = 0.1
+CHECK_ANSWER_S = 0.15
+MISSED_CHECKS = 2  # so many missed in a row make a replica silent
+START_PATIENCE_S = 2.0  # a front-end that starts waits at most so long for every replica to be level or silent
+NOTICE_AGAIN_S = 1.0  # a replica that shows another role than it was told is told again after so long
+STALE_LEADER_S = 0.6  # a leader so much staler than another one, for so long, is replaced
+
+# The cache's sessions.
+LEASE_S = 1.0  # as the front-end counts, from before it asked
+LEASE_AT_CATALOG_S = 1.05  # as the catalog counts, from when it was asked
+RENEW_EVERY_S = 0.25
+RENEW_AGAIN_S = 0.02  # after the answer "busy"
+SESSION_CALL_S = 0.5  # any one message about a session
+TELL_AGAIN_S = 0.01  # after a message to a front-end failed
+
+# At the start of the catalog.
+REPLICA_CALL_S = 2.0  # any one message to a replica while the state is rebuilt
+REBUILD_AGAIN_S = 0.1  # after a replica did not answer

@@ -1,0 +1,29 @@
+"""Run a front-end: `python -m services.front_end --help`."""
+
+from fastapi import FastAPI
+
+from services.common.launch import launch
+from services.common.server import Listener
+from services.common.settings import FrontEndSettings
+from services.front_end.app import create_app
+
+
+def listeners(settings: FrontEndSettings, app: FastAPI) -> tuple[Listener, ...]:
+    """The internal listener, then the public one: they start in this order and stop in reverse.
+
+    The catalog calls back while the public application starts, and calls until the end of its lifespan has ended the
+    session.
+    """
+    return (
+        Listener(app=app.state.internal, host=settings.internal_host, port=settings.internal_port),
+        Listener(app=app, host=settings.host, port=settings.port),
+    )
+
+
+if __name__ == "__main__":
+    launch(
+        "front-end",
+        FrontEndSettings,
+        create_app,
+        listeners,
+    )

@@ -1,0 +1,49 @@
+"""The parts of one front-end, and what it says of itself."""
+
+from dataclasses import dataclass
+
+from services.common.models import FrontEndStatus, Trade, TradeRequest
+from services.common.runtime import Runtime
+from services.front_end.cache import Cache
+from services.front_end.forwarder import Forwarder
+from services.front_end.health import Replicas
+from services.front_end.keys import make_key
+from services.front_end.session import SessionKeeper
+from services.front_end.stocks import Stocks
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """All that a front-end consists of; `app` puts it together."""
+
+    name: str
+    runtime: Runtime
+    cache: Cache
+    keeper: SessionKeeper
+    stocks: Stocks
+    replicas: Replicas
+    forwarder: Forwarder
+
+    def missing(self) -> str | None:
+        """What is missing for this front-end to do its job, in words; None when it is ready."""
+        if self.stocks.names is None:
+            return "the catalog has not told the stocks yet"
+        if self.replicas.leader is None:
+            return "there is no leader"
+        if self.cache.capacity and not self.cache.is_live():
+            return "the cache has no session at the catalog"
+        return None
+
+    def status(self) -> FrontEndStatus:
+        """What this front-end says of itself on its internal listener."""
+        return FrontEndStatus(
+            name=self.name,
+            leader=self.replicas.leader,
+            replicas=self.replicas.views(),
+            session=self.cache.is_live(),
+        )
+
+    def make_trade(self, wanted: TradeRequest, key: str | None) -> Trade:
+        """The trade with its key, made here if the customer gave none. It is made once and survives every retry."""
+        key = key or make_key(self.runtime.wall_ms(), self.runtime.random)
+        return Trade(key=key, name=wanted.name, type=wanted.type, quantity=wanted.quantity)

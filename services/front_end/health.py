@@ -1,0 +1,149 @@
+"""Watching the replicas: a check of each every 100 ms, what `selection` makes of it, and who is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from services.common.http import Peer, PeerAnswered, PeerError, PeerLost, PeerRefused, PeerTimeout
+from services.common.logs import get_log
+from services.common.metrics import Metrics
+from services.common.models import LeaderNotice, ReplicaStatus, ReplicaView
+from services.common.runtime import Runtime
+from services.common.timing import CHECK_ANSWER_S, CHECK_EVERY_S, NOTICE_AGAIN_S
+from services.front_end.selection import Change, Selection
+
+log = get_log(__name__)
+
+
+class Replicas:
+    """The replicas as this front-end sees them, its choice of a leader, and the attempts that depend on either."""
+
+    def __init__(self, name: str, peers: Mapping[int, Peer], runtime: Runtime, metrics: Metrics) -> None:
+        self.peers = dict(peers)
+        self._name = name
+        self._clock = runtime.monotonic
+        self._selection = Selection(peers, self._clock())
+        self._attempts: dict[int, set[asyncio.Timeout]] = {replica_id: set() for replica_id in peers}
+        self._noticed_at: dict[int, float] = {}  # when a replica was last told who leads; silent ones are left out
+        self._group: asyncio.TaskGroup | None = None
+        self._changes = metrics.counter("bazaar_leader_changes_total", "How often another leader was selected, or none")
+        self._leader_id = metrics.gauge("bazaar_leader", "Id of the selected leader, 0 while there is none")
+
+    @property
+    def leader(self) -> int | None:
+        """The selected leader, None while there is none."""
+        return self._selection.leader
+
+    def candidates(self) -> list[int]:
+        """Whom to ask when the leader could not serve, best first."""
+        return self._selection.candidates()
+
+    def views(self) -> list[ReplicaView]:
+        """Every replica and its state, lowest id first."""
+        return [ReplicaView(id=replica_id, state=state) for replica_id, state in self._selection.states().items()]
+
+    async def run(self) -> None:
+        """Check all replicas for ever. Each has a task of its own, so that one that hangs delays no other's check."""
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for replica_id in self.peers:
+                    self._group.create_task(self._watch(replica_id))
+        finally:
+            self._group = None
+
+    @asynccontextmanager
+    async def attempt(self, replica_id: int, left: float) -> AsyncIterator[None]:
+        """Let the body try this replica for `left` seconds: TimeoutError after that, or as soon as it has failed."""
+        async with asyncio.timeout(left) as limit:
+            self._attempts[replica_id].add(limit)
+            try:
+                yield
+            finally:
+                self._attempts[replica_id].discard(limit)
+
+    def failed(self, replica_id: int) -> None:
+        """A request found that the replica refuses or resets connections: choose anew without waiting for a check."""
+        self._selection.failed(replica_id, self._clock())
+        self._follow_up()
+
+    async def _watch(self, replica_id: int) -> None:
+        while True:
+            began = self._clock()
+            await self._check(replica_id)
+            await asyncio.sleep(max(began + CHECK_EVERY_S - self._clock(), 0.0))
+
+    async def _check(self, replica_id: int) -> None:
+        try:
+            status = await self.peers[replica_id].call("/status", ReplicaStatus, timeout_s=CHECK_ANSWER_S)
+        except (PeerTimeout, PeerAnswered):  # slow, paused, or busy: one may be chance
+            self._selection.missed(replica_id, self._clock())
+        except (PeerRefused, PeerLost):
+            self._selection.failed(replica_id, self._clock())
+        else:
+            self._take(replica_id, status)
+        self._follow_up()
+
+    def _take(self, replica_id: int, status: ReplicaStatus) -> None:
+        now = self._clock()
+        if status.replica_id != replica_id:  # the addresses are mixed up; whoever that is, it must not get its trades
+            log.error("another replica answers at this address", expected=replica_id, answers=status.replica_id)
+            self._selection.missed(replica_id, now)
+            return
+        self._selection.answered(replica_id, now, level=status.level, level_age=status.level_age)
+        self._repeat_notice(replica_id, status.role)
+
+    def _follow_up(self) -> None:
+        """After any news: select, tell, and cut the attempts that wait for a replica that has failed."""
+        change = self._selection.select(self._clock())
+        if change is not None:
+            self._announce(change)
+        for replica_id in self.peers:
+            is_silent = self._selection.state(replica_id) == "silent"
+            if is_silent:
+                self._noticed_at.pop(replica_id, None)
+            # One that was replaced has failed too, though it may still answer: what waits there asks the next.
+            if is_silent or (change is not None and replica_id == change.before):
+                self._cut_attempts(replica_id)
+
+    def _cut_attempts(self, replica_id: int) -> None:
+        now = asyncio.get_running_loop().time()
+        for limit in self._attempts[replica_id]:
+            if not limit.expired():
+                limit.reschedule(now)
+
+    def _announce(self, change: Change) -> None:
+        after_s = round(change.after_s, 3)
+        self._changes.inc()
+        self._leader_id.set(change.leader or 0)
+        if change.leader is None:
+            log.warning("no replica answers, so there is no leader", before=change.before)
+            return
+        why = "replica {} failed" if change.before is not None else "there was none"
+        text = f"replica {change.leader} is the leader now, {after_s:.3f} s after {why.format(change.before)}"
+        log.info(text, leader=change.leader, before=change.before, after_s=after_s)
+        for replica_id in self.peers:
+            self._notify(replica_id)
+
+    def _repeat_notice(self, replica_id: int, role: str) -> None:
+        """Tell a replica again that has come back, or that shows another role than it was given.
+
+        Another front-end may have selected another leader and told it so: hence not with every check.
+        """
+        if self.leader is None:
+            return
+        told_at = self._noticed_at.get(replica_id)
+        is_wrong = (role == "leader") != (replica_id == self.leader)
+        if told_at is None or (is_wrong and self._clock() >= told_at + NOTICE_AGAIN_S):
+            self._notify(replica_id)
+
+    def _notify(self, replica_id: int) -> None:
+        if self._group is not None and self.leader is not None:
+            self._noticed_at[replica_id] = self._clock()
+            self._group.create_task(self._send_notice(replica_id, self.leader))
+
+    async def _send_notice(self, replica_id: int, leader: int) -> None:
+        notice = LeaderNotice(front_end=self._name, leader=leader)
+        try:
+            await self.peers[replica_id].call("/leader", ReplicaStatus, notice, timeout_s=CHECK_ANSWER_S)
+        except PeerError as error:
+            log.debug("a replica was not told who leads", replica=replica_id, reason=str(error))

@@ -1,0 +1,209 @@
+"""The public API. It parses, calls and shapes the answer; it decides nothing.
+
+What a route documents and what it does are kept together. Two things are read by hand: the name of a stock in a path,
+because anything that is no stock's name is simply not found, and the headers of a look-up, because that is the one
+path where the framework's share of the time counts.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic.json_schema import SkipJsonSchema
+
+from services.common.app import error_response
+from services.common.errors import BazaarError, InvalidRequest
+from services.common.logs import get_log
+from services.common.models import (
+    KEY_PATTERN,
+    NAME_PATTERN,
+    CacheData,
+    LeaderData,
+    LeaderView,
+    Order,
+    OrderData,
+    OrdersData,
+    StockData,
+    StocksData,
+    Trade,
+    TradeRequest,
+)
+from services.front_end.front_end import FrontEnd
+from services.front_end.numbers import AfterNumber, Limit, OrderNumber
+from services.front_end.openapi import CACHE_HEADERS, IF_NONE_MATCH, KEY, PLACED_HEADERS, STOCK_NAME, errors
+from services.front_end.shapes import StockPage, is_matched, stocks_json
+from services.front_end.stocks import How
+
+log = get_log(__name__)
+
+AfterName = Annotated[
+    str | SkipJsonSchema[None], Query(pattern=NAME_PATTERN, description="only stocks whose names come later")
+]
+KeyHeader = Annotated[
+    str | SkipJsonSchema[None],
+    Header(
+        alias="Idempotency-Key",
+        pattern=KEY_PATTERN,
+        description="made once for a trade and sent again with every retry; one is made for you if you send none",
+    ),
+]
+
+X_CACHE: dict[How, tuple[bytes, bytes]] = {
+    "hit": (b"x-cache", b"hit"),
+    "miss": (b"x-cache", b"miss"),
+    "off": (b"x-cache", b"off"),
+}
+
+
+class DirectRoute(APIRoute):
+    """A route whose endpoint takes the request and gives the response: nothing of FastAPI's reading stands between.
+
+    That reading (dependencies, parameters, a response for headers to be set on) is a third of a cached look-up's cost.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint itself."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
+class StockResponse(Response):
+    """An answer whose bytes and headers were made when the stock was fetched."""
+
+    def __init__(self, page: StockPage, how: How, if_none_match: str | None) -> None:
+        is_unchanged = if_none_match is not None and is_matched(page.etag, if_none_match)
+        self.status_code = 304 if is_unchanged else 200
+        self.body = b"" if is_unchanged else page.body
+        self.background = None
+        self.raw_headers = [*(page.headers_unchanged if is_unchanged else page.headers), X_CACHE[how]]
+
+
+def json_response(body: str | bytes) -> Response:
+    """An answer whose JSON is made already."""
+    return Response(body, media_type="application/json")
+
+
+def add_stock_routes(app: FastAPI, front_end: FrontEnd) -> None:
+    """Looking up stocks."""
+
+    async def look_up_stock(request: Request) -> Response:
+        """Look up a stock: its price and how many are for sale at this moment."""
+        page, how = await front_end.stocks.look_up(request.path_params["name"])
+        tags = [value for name, value in request.scope["headers"] if name == b"if-none-match"]
+        return StockResponse(page, how, b",".join(tags).decode("latin-1") if tags else None)
+
+    app.router.add_api_route(
+        "/stocks/{name}",
+        look_up_stock,
+        methods=["GET"],
+        route_class_override=DirectRoute,
+        tags=["stocks"],
+        response_model=StockData,
+        responses={
+            200: {"headers": CACHE_HEADERS},
+            304: {"description": "The stock is unchanged.", "headers": CACHE_HEADERS},
+            **errors(404, 503),
+        },
+        openapi_extra={"parameters": [STOCK_NAME, IF_NONE_MATCH]},
+    )
+    app.router.routes.insert(
+        0, app.router.routes.pop()
+    )  # the router looks at one route after the other: this one first
+
+    @app.get("/stocks", tags=["stocks"], response_model=StocksData, responses=errors(422, 503))
+    async def list_stocks(after: AfterName = None, limit: Limit = 100) -> Response:
+        """List the stocks by name. `next` is the name to ask after for more, null at the end."""
+        stocks = await front_end.stocks.all()
+        begin = bisect_right(stocks, after, key=lambda stock: stock.name) if after is not None else 0
+        page = stocks[begin : begin + limit]
+        following = b'"' + page[-1].name.encode("ascii") + b'"' if begin + limit < len(stocks) else b"null"
+        return json_response(b'{"data":' + stocks_json(page) + b',"next":' + following + b"}")
+
+
+def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
+    """Placing orders and reading them."""
+
+    @app.post(
+        "/orders",
+        tags=["orders"],
+        status_code=201,
+        response_model=OrderData,
+        responses={
+            201: {"headers": PLACED_HEADERS},
+            **errors(400, 413, 415),  # found before there is a key
+            **errors(404, 409, 422, 503, 504, headers=KEY),
+        },
+    )
+    async def place_order(request: Request, wanted: TradeRequest, idempotency_key: KeyHeader = None) -> Response:
+        """Buy or sell. The answer comes when the order is safe, within ten seconds; retry with the same key at will."""
+        if len(request.headers.getlist("idempotency-key")) > 1:
+            raise InvalidRequest("a trade has one Idempotency-Key")
+        trade = front_end.make_trade(wanted, idempotency_key)
+        response = await _place(front_end, trade, told_key=idempotency_key is not None)
+        response.headers["Idempotency-Key"] = trade.key  # of errors too: whoever sent none needs it to ask again
+        return response
+
+    @app.get("/orders/{number}", tags=["orders"], responses=errors(404, 422, 503))
+    async def read_order(number: OrderNumber) -> OrderData:
+        """Read an order by its number."""
+        return OrderData(data=await front_end.forwarder.order(number))
+
+    @app.get("/orders", tags=["orders"], responses=errors(422, 503))
+    async def list_orders(after: AfterNumber = 0, limit: Limit = 100) -> OrdersData:
+        """List the orders of all customers by number. `next` is the number to ask after for more, null at the end."""
+        answer = await front_end.forwarder.orders(after, limit)
+        return OrdersData(data=answer.orders, next=answer.next)
+
+
+async def _place(front_end: FrontEnd, trade: Trade, *, told_key: bool) -> Response:
+    try:
+        front_end.stocks.check_name(trade.name)
+        outcome = await front_end.forwarder.trade(trade)
+    except BazaarError as error:
+        return error_response(error)
+    except Exception:
+        log.exception("a trade crashed")
+        return error_response(BazaarError())
+    assert outcome.number is not None
+    order = Order(number=outcome.number, name=trade.name, type=trade.type, quantity=trade.quantity)
+    headers = {"Location": f"/orders/{order.number}"}
+    if outcome.replayed and told_key:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(OrderData(data=order).model_dump_json(), 201, headers, "application/json")
+
+
+def add_inside_routes(app: FastAPI, front_end: FrontEnd) -> None:
+    """Looking inside: who leads, and what the cache holds."""
+
+    @app.get("/leader", tags=["inside"], responses=errors(503))
+    async def read_leader() -> LeaderData:
+        """Show which replica leads, null while none does, and how this front-end sees each of them."""
+        replicas = front_end.replicas
+        return LeaderData(data=LeaderView(leader=replicas.leader, replicas=replicas.views()))
+
+    @app.get("/cache", tags=["inside"], response_model=CacheData, responses=errors(503))
+    async def read_cache() -> Response:
+        """Show what the cache could answer now, least recently used first, and what it has done so far."""
+        cache = front_end.cache
+        async with cache.lock:
+            pages = cache.pages()
+        counts = (len(pages), cache.capacity, cache.hits, cache.misses, cache.evictions, cache.invalidations)
+        entries = stocks_json(page.stock for page in pages)
+        return json_response(
+            b'{"data":{"entries":%b,"size":%d,"capacity":%d,"hits":%d,"misses":%d,"evictions":%d,"invalidations":%d}}'
+            % (entries, *counts)
+        )
+
+    @app.delete(
+        "/cache/{name}",
+        tags=["inside"],
+        status_code=204,
+        responses=errors(404, 503),
+        openapi_extra={"parameters": [STOCK_NAME]},
+    )
+    async def drop_from_cache(request: Request) -> Response:
+        """Drop a stock from the cache, whether it is in it or not; the next look-up asks the catalog."""
+        await front_end.stocks.drop(request.path_params["name"])
+        return Response(status_code=204)

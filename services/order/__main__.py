@@ -1,0 +1,8 @@
+"""Run one order replica: `python -m services.order --help`."""
+
+from services.common.launch import launch
+from services.common.settings import OrderSettings
+from services.order.app import create_app
+
+if __name__ == "__main__":
+    launch("order", OrderSettings, create_app)

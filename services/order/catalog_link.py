@@ -1,0 +1,160 @@
+"""A replica's link to the catalog: it reports its head and takes everything after it.
+
+One message, `decide`, is catch-up, report and health in one. It may carry trades; then this replica acts as the leader.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+from services.common.background import ends_process
+from services.common.batching import Batcher
+from services.common.errors import IntegrityFailure, Unavailable
+from services.common.http import Peer, PeerAnswered, PeerError, PeerRefused
+from services.common.logs import get_log
+from services.common.models import DecideAnswer, DecideRequest, GenerationAnswer, Trade
+from services.common.runtime import Runtime
+from services.common.timing import DECIDE_S, LEVEL_S, REPORT_ANSWER_S
+from services.order.log import Contradiction, OrderLog, OtherGeneration
+
+log = get_log(__name__)
+
+Fetch = Callable[[int], Awaitable[bool]]
+"""Fetches missed entries up to a position from the other replicas; False when nobody has them."""
+
+Result = Literal["decided", "not_decided", "unknown"]
+"""decided: the entries are in the log. not_decided: definite, the catalog decided nothing. unknown: it may have."""
+
+
+class CatalogLink:
+    """The catalog as one replica sees it."""
+
+    def __init__(self, runtime: Runtime, replica_id: int, log_: OrderLog, catalog: Peer, fetch: Fetch) -> None:
+        self._runtime = runtime
+        self._replica_id = replica_id
+        self._log = log_
+        self._catalog = catalog
+        self._fetch = fetch
+        self._level_at: float | None = None
+        self._refresh: Batcher[None, bool] = Batcher(self._reach_head, max_batch=10_000)
+
+    @property
+    def level_age(self) -> float | None:
+        """Seconds since this replica had the catalog's head on its disk; None when it never had."""
+        return None if self._level_at is None else self._runtime.monotonic() - self._level_at
+
+    @property
+    def is_level(self) -> bool:
+        """Whether that was recently enough to serve."""
+        age = self.level_age
+        return age is not None and age <= LEVEL_S
+
+    async def refresh(self) -> bool:
+        """Bring this log to the catalog's head as of now or later; False when that did not work."""
+        return await self._refresh.submit(None)
+
+    async def decide(self, choose: Callable[[], list[Trade]]) -> Result:
+        """Have trades decided and take the entries. `choose` picks trades whose keys are not in the log.
+
+        Head and trades are taken in one step: a key up to our head is one that we have looked for, a later one is
+        looked for by the catalog. So no key is decided twice, whoever else believes to be the leader.
+        """
+        if self._log.generation is None:
+            return "not_decided"
+        trades = choose()
+        request = self._request(trades)
+        assert not any(self._log.find(trade.key) for trade in trades), "a key that is in the log is not decided again"
+        if not trades:
+            return "decided"
+        answer = await self._ask(request, DECIDE_S)
+        if not isinstance(answer, DecideAnswer):
+            return answer
+        await self._runtime.point("order.decide.answered")
+        return "decided" if await self._take(request, answer) else "not_decided"
+
+    # Catch-up.
+
+    async def _reach_head(self, callers: Sequence[None]) -> list[bool]:
+        return [await self._catch_up()] * len(callers)
+
+    async def _catch_up(self) -> bool:
+        """Ask without trades until the catalog's head is on our disk."""
+        if self._log.generation is None and not await self._begin():
+            return False
+        while True:
+            began = self._runtime.monotonic()
+            request = self._request([])
+            answer = await self._ask(request, REPORT_ANSWER_S)
+            if not isinstance(answer, DecideAnswer):
+                return False
+            await self._runtime.point("order.report.answered")
+            if await self._take(request, answer):
+                assert self._log.head.position >= answer.head.position, "everything up to the catalog's head is taken"
+                await self._log.fsynced.reach(answer.head.position)
+                self._level_at = max(began, self._level_at or began)
+                return True
+            if answer.outcome not in {"behind", "fetch_base"} or self._log.head == request.head:
+                return False
+
+    async def _begin(self) -> bool:
+        """A replica without a generation takes the catalog's, before it takes anything else."""
+        try:
+            answer = await self._catalog.call("/generation", GenerationAnswer, timeout_s=REPORT_ANSWER_S)
+        except PeerError:
+            return False
+        return answer.generation is not None and await self._log.adopt(answer.generation, answer.stocks)
+
+    def _request(self, trades: list[Trade]) -> DecideRequest:
+        generation = self._log.generation
+        assert generation is not None, "a replica without a generation asks for nothing else"
+        return DecideRequest(
+            generation=generation,
+            replica_id=self._replica_id,
+            head=self._log.head,
+            fsynced=self._log.fsynced.position,
+            trades=trades,
+        )
+
+    async def _ask(self, request: DecideRequest, timeout_s: float) -> DecideAnswer | Literal["not_decided", "unknown"]:
+        try:
+            return await self._catalog.call("/decide", DecideAnswer, request, timeout_s=timeout_s)
+        except PeerRefused:
+            return "not_decided"
+        except PeerAnswered as error:
+            return "not_decided" if error.status == Unavailable.code else "unknown"
+        except PeerError:
+            return "unknown"
+
+    async def _take(self, request: DecideRequest, answer: DecideAnswer) -> bool:
+        """Take what the catalog answered; True when the log now holds everything that it held then."""
+        if answer.generation != request.generation:
+            await self._on_other_generation(answer)
+            return False
+        with ends_process(self._runtime):
+            if answer.outcome == "diverged":
+                raise IntegrityFailure(
+                    f"the catalog holds another digest at position {request.head.position} than this log; look at both "
+                    "before you delete this replica's file and start it again"
+                )
+            try:
+                self._log.take(answer.generation, answer.entries)
+            except OtherGeneration:
+                return False  # a rebuilt catalog was adopted while this answer was under way
+            except Contradiction as error:
+                raise IntegrityFailure(f"the catalog's answer contradicts this log: {error}") from error
+        if answer.outcome == "fetch_base":
+            await self._fetch(answer.base)
+        return answer.outcome == "decided"
+
+    async def _on_other_generation(self, answer: DecideAnswer) -> None:
+        """The catalog was rebuilt, and not with us, or we would have its generation: so we were declared lost."""
+        own = self._log.generation
+        if own is None or answer.generation <= own:
+            return  # adopted, or being adopted, while this answer was under way
+        if self._log.head.position == 0:
+            await self._begin()
+            return
+        with ends_process(self._runtime):
+            raise IntegrityFailure(
+                f"the catalog was rebuilt without this replica (generation {answer.generation}, here {own}): "
+                "delete this replica's file and start it again"
+            )

@@ -1,0 +1,83 @@
+"""One replica as a whole: log, follower, leader and queries put together."""
+
+import asyncio
+from collections.abc import Mapping
+
+from services.common.errors import Unavailable
+from services.common.http import Peer
+from services.common.models import (
+    GenerationAnswer,
+    LeaderNotice,
+    ReplicaStatus,
+    TradesAnswer,
+    TradesRequest,
+)
+from services.common.runtime import Runtime
+from services.order.follower import Follower
+from services.order.leader import Leader
+from services.order.log import OrderLog
+from services.order.queries import Queries
+from services.order.replication import Replication
+from services.order.store import LogStore
+
+MAX_FRONT_ENDS = 100
+
+
+class Replica:
+    """One process of the order service. `others`: the other replicas."""
+
+    def __init__(
+        self, runtime: Runtime, replica_id: int, store: LogStore, catalog: Peer, others: Mapping[int, Peer]
+    ) -> None:
+        self.id = replica_id
+        self.log = OrderLog(runtime, store)
+        self.follower = Follower(runtime, self.log, catalog, replica_id, others)
+        self.queries = Queries(self.log, self.follower.link)
+        self._runtime = runtime
+        self._replication = Replication(runtime, self.log, others)
+        self._leader = Leader(runtime, self.log, self.follower.link, self._replication)
+        self._selected_by: dict[str, int] = {}  # front-end to the leader it selected: only shown, nothing depends on it
+
+    async def close(self) -> None:
+        """Stop leading, then let go of the disk."""
+        await self._leader.close()
+        await self._replication.close()
+        await self.log.close()
+
+    def missing(self) -> str | None:
+        """What is missing before this replica can do its job, in words."""
+        if self.log.generation is None:
+            return "no generation yet: the catalog gives it"
+        return None if self.follower.link.is_level else "not level with the catalog"
+
+    def status(self) -> ReplicaStatus:
+        """What this replica says of itself, at any time."""
+        link = self.follower.link
+        return ReplicaStatus(
+            replica_id=self.id,
+            generation=self.log.generation,
+            role="leader" if self.id in self._selected_by.values() else "follower",
+            level=link.is_level,
+            level_age=link.level_age,
+            head=self.log.fsynced_head,
+        )
+
+    def generation(self) -> GenerationAnswer:
+        """The generation, None before the first, and the stocks that the bazaar began with."""
+        return GenerationAnswer(generation=self.log.generation, stocks=self.log.initial)
+
+    def note_leader(self, notice: LeaderNotice) -> None:
+        """A front-end has selected a leader."""
+        if notice.front_end in self._selected_by or len(self._selected_by) < MAX_FRONT_ENDS:
+            self._selected_by[notice.front_end] = notice.leader
+
+    def require_generation(self) -> None:
+        """A replica without a generation answers nothing else. Raises Unavailable."""
+        if self.log.generation is None:
+            raise Unavailable("no generation")
+
+    async def trades(self, request: TradesRequest) -> TradesAnswer:
+        """Act as the leader for a batch of trades; all are answered in time."""
+        deadline = self._runtime.monotonic() + request.time_left
+        outcomes = await asyncio.gather(*(self._leader.trade(trade, deadline) for trade in request.trades))
+        return TradesAnswer(outcomes=outcomes)

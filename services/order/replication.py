@@ -1,0 +1,125 @@
+"""The leader's side of replication: which entries are on every replica that must be waited for.
+
+An entry is replicated when it is on the leader's own disk, and each other replica has answered a head that covers it,
+or has refused the connection, or has failed to answer for 500 ms. One that refused or failed is not waited for again
+until an answer of it covers what was sent: it is caught up. Safety does not rest on this count, for the catalog has
+committed the entry before; it is what lets a customer's order outlive the catalog's disk and the leader's.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from services.common.batching import Batcher
+from services.common.http import Peer, PeerError, PeerRefused
+from services.common.logs import get_log
+from services.common.models import AppendAnswer, AppendRequest, Head
+from services.common.runtime import Runtime
+from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S
+from services.order.log import OrderLog
+from services.order.watermark import Watermark
+
+log = get_log(__name__)
+
+REST_S = 0.1  # a replica that refused is not asked again before
+AGAIN_S = 0.02  # after an append that failed
+
+
+class FollowerLink:
+    """One other replica as the leader sees it. `on_change` is called when its head or `is_awaited` changed."""
+
+    def __init__(
+        self, runtime: Runtime, log_: OrderLog, replica_id: int, peer: Peer, on_change: Callable[[], None]
+    ) -> None:
+        self.replica_id = replica_id
+        self.position = 0
+        self.is_awaited = True
+        self.push: Batcher[int, None] = Batcher(self._bring, max_batch=10_000)
+        self._runtime = runtime
+        self._log = log_
+        self._peer = peer
+        self._on_change = on_change
+        self._head: Head | None = None  # its last answered head, when that is part of our log
+        self._rests_until = 0.0
+
+    async def _bring(self, positions: Sequence[int]) -> list[None]:
+        """Send until its head covers all `positions`, or it must not be waited for."""
+        done: list[None] = [None] * len(positions)
+        began = self._runtime.monotonic()
+        if began < self._rests_until:
+            return done
+        target = max(positions)
+        while self.position < target:
+            left = began + FOLLOWER_PATIENCE_S - self._runtime.monotonic()
+            if self.is_awaited and left <= 0:
+                self._give_up("it did not answer in time")
+            try:
+                await self._send(timeout_s=left if self.is_awaited else APPEND_S)
+            except PeerRefused:
+                self._give_up("it refused the connection")
+                self._rests_until = self._runtime.monotonic() + REST_S
+                return done
+            except PeerError:
+                if not self.is_awaited:
+                    return done
+                await asyncio.sleep(AGAIN_S)
+        if not self.is_awaited:
+            log.info("a follower has caught up", replica=self.replica_id)
+            self.is_awaited = True
+        self._on_change()
+        return done
+
+    async def _send(self, timeout_s: float) -> None:
+        """One append. Raises PeerError when it did not bring us nearer."""
+        generation = self._log.generation
+        if generation is None:
+            raise PeerError("no generation")
+        # At first we take it to be where our own disk is; if it is not, its answer says where it is.
+        before = self._head or self._log.fsynced_head
+        request = AppendRequest(generation=generation, before=before, entries=self._log.taken_after(before.position))
+        await self._runtime.point("order.append.before_send")
+        answer = await self._peer.call("/append", AppendAnswer, request, timeout_s=timeout_s)
+        await self._runtime.point("order.append.answered")
+        if answer.outcome in {"diverged", "other_generation"} or answer.generation != self._log.generation:
+            self._head = None
+            raise PeerError(f"the follower answered {answer.outcome}")
+        if answer.head.position <= self._log.head.position:
+            self._head = answer.head
+        self.position = answer.head.position
+
+    def _give_up(self, why: str) -> None:
+        if self.is_awaited:
+            log.warning("a follower is not waited for", replica=self.replica_id, reason=why)
+            self.is_awaited = False
+            self._on_change()
+
+
+class Replication:
+    """All followers together. `replicated`: every entry up to there is replicated."""
+
+    def __init__(self, runtime: Runtime, log_: OrderLog, others: Mapping[int, Peer]) -> None:
+        self.replicated = Watermark()
+        self._log = log_
+        self._links = [FollowerLink(runtime, log_, i, peer, self._update) for i, peer in others.items()]
+        log_.on_fsynced = self._update
+
+    async def reach(self, position: int) -> None:
+        """Return when everything up to `position` is replicated, which is begun here if it was not."""
+        if position > self.replicated.position:
+            self.push()
+            await self.replicated.reach(position)
+
+    def push(self) -> None:
+        """Begin to replicate everything that was taken so far."""
+        for link in self._links:
+            _ = link.push.enqueue(self._log.head.position)  # nobody waits for the trip itself, but for `replicated`
+        self._update()
+
+    async def close(self) -> None:
+        """Stop sending."""
+        for link in self._links:
+            await link.push.close()
+
+    def _update(self) -> None:
+        """The dangerous computation: the lowest head of all that are waited for, the own disk always among them."""
+        heads = [link.position for link in self._links if link.is_awaited]
+        self.replicated.rise_to(min([self._log.fsynced.position, *heads]))
