@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from services.common.batching import Batcher
 from services.common.errors import Unavailable
-from services.common.http import Peer, PeerError, PeerRefused, is_loopback
+from services.common.http import Peer, PeerError, PeerGone, is_loopback
 from services.common.logs import get_log
 from services.common.models import InvalidateRequest, SessionNotice, SessionNoticeAnswer
 from services.common.runtime import Runtime
@@ -52,7 +52,7 @@ class Session:
         message = InvalidateRequest(session=self.id, generation=self._generation, floors=floors)
         try:
             answer = await self._peer.call("/invalidate", SessionNoticeAnswer, message, timeout_s=LEASE_AT_CATALOG_S)
-        except PeerRefused:
+        except PeerGone:
             if is_loopback(self._peer.url):
                 return [False] * len(changes)  # on this machine: its process is gone, and its cache with it
             raise
@@ -185,7 +185,7 @@ class Sessions:
             try:
                 await peer.call("/sessions/recall", SessionNoticeAnswer, notice, timeout_s=min(left, SESSION_CALL_S))
                 return
-            except PeerRefused:
+            except PeerGone:
                 if is_loopback(url):
                     return
             except PeerError:

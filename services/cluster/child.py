@@ -11,18 +11,18 @@ the middle of a start or of a death needs no case of its own.
 """
 
 import asyncio
-import json
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import psutil
 
 from services.cluster.errors import CannotDo
+from services.cluster.service_log import last_critical, open_log, tail
 from services.common.errors import FAILED_STATUS
 
 State = Literal["starting", "running", "paused", "down", "failed"]
@@ -39,8 +39,6 @@ AT_ONCE_S = 2.0  # a life shorter than this, and never ready, is "at once"
 HOPELESS = 5  # so many first lives that end by themselves, never ready, and `up` gives up
 PROBE_EVERY_S = 0.05
 SIGNAL_PATIENCE_S = 2.0
-MAX_LOG_BYTES = 10_000_000
-TAIL_BYTES = 65_536
 
 
 class Child:
@@ -217,7 +215,8 @@ class Child:
             self._gone.set()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        with self._open_log() as log:
+        with open_log(self.log) as log:
+            self._log_start = log.tell()
             # A process group of its own: Ctrl-C in the terminal reaches the supervisor alone, which drains in order.
             return await asyncio.create_subprocess_exec(
                 *self._command,
@@ -227,14 +226,6 @@ class Child:
                 env=self._env,
                 process_group=0,
             )
-
-    def _open_log(self) -> BinaryIO:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
-            self.log.replace(self.log.with_name(self.log.name + ".1"))
-        file = self.log.open("ab")
-        self._log_start = file.tell()
-        return file
 
     async def _watch(self) -> None:
         """Ask until the process is ready for the first time in this life."""
@@ -289,27 +280,3 @@ def describe_status(status: int | str) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"killed by signal {-status}"
-
-
-def tail(log: Path, start: int = 0) -> list[str]:
-    """The last lines of a log, none before byte `start`."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(start, size - TAIL_BYTES))
-            return file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-
-
-def last_critical(lines: Sequence[str]) -> str | None:
-    """What the last critical line says, None when there is none. Lines are JSON objects, one a line."""
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("level") == "critical":
-            reason = record.get("reason")
-            return f"{record.get('event')}: {reason}" if reason else str(record.get("event"))
-    return None

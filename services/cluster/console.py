@@ -7,12 +7,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.cluster.folder import program
 from services.cluster.status import ServiceView, Snapshot
 from services.cluster.topology import Cluster
 from services.cluster.verify import Verdict
 
 STYLES = {"running": "green", "starting": "yellow", "paused": "yellow", "down": "red", "failed": "bold red"}
 NUMBERS = {"pid", "orders", "position", "up", "restarts"}
+EXAMPLE = "GameStart"  # a stock of the catalog that comes with the bazaar
 WIDE = 110  # columns from which on there is room for everything
 
 CELLS: dict[str, Callable[[ServiceView], str | Text]] = {
@@ -61,31 +63,28 @@ def status_page(snapshot: Snapshot, width: int) -> list[Table | Text]:
     return [status_table(snapshot, width), *(Text(line) for line in ("", *notes(snapshot)))]
 
 
-def show_up(cluster: Cluster, snapshot: Snapshot, data_dir: Path, console: Console) -> None:
-    """What a new user wants to know of a bazaar that has just started."""
-    for part in status_page(snapshot, console.width):
-        console.print(part, soft_wrap=isinstance(part, Text))
+def hints(cluster: Cluster, snapshot: Snapshot, data_dir: Path) -> list[str]:
+    """What a new user may do with a bazaar that has just started."""
     here = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
-    stock = "GameStart"
     front_end = cluster.of("front-end")[0].url
-    lines = [
-        f"API      {front_end}/stocks/{stock}",
+    bazaar = program()
+    return [
+        "",
+        f"API      {front_end}/stocks/{EXAMPLE}",
         f"docs     {front_end}/docs",
         f"logs     {data_dir}/logs/",
-        f"try      bazaar load{here}",
-        f"         bazaar buy {stock} 1{here}",
-        f"         bazaar kill order-{snapshot.leader or 1}{here}",
-        f"         bazaar status{here}",
-        f"         bazaar verify{here}",
+        f"try      {bazaar} load{here}",
+        f"         {bazaar} buy {EXAMPLE} 1{here}",
+        f"         {bazaar} kill order-{snapshot.leader or 1}{here}",
+        f"         {bazaar} status{here}",
+        f"         {bazaar} verify{here}",
         "Ctrl-C stops it.",
     ]
-    for line in ("", *lines):
-        console.print(line, soft_wrap=True)
 
 
 def show_verdict(verdict: Verdict, console: Console) -> None:
     """The verdict last, after what is wrong."""
-    for problem in verdict.problems:
+    for problem in verdict.problems if len(verdict.problems) > 1 else ():
         console.print(f"wrong: {problem}", soft_wrap=True)
     console.print(verdict.summary, style="bold green" if verdict.passed else "bold red", soft_wrap=True)
 

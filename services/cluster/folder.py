@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +58,16 @@ def read_cluster(data_dir: Path) -> Cluster:
 
 def up_command(data_dir: Path) -> str:
     """The command that starts the bazaar of this folder, to be shown to people."""
-    return "bazaar up" if data_dir == Path("data") else f"bazaar up --data-dir {data_dir}"
+    return f"{program()} up" + ("" if data_dir == Path("data") else f" --data-dir {data_dir}")
+
+
+def program() -> str:
+    """How this command is called here: a user whose PATH does not hold it can copy what we show."""
+    script = Path(sys.argv[0])
+    found = shutil.which("bazaar")
+    if script.name != "bazaar" or (found is not None and Path(found).samefile(script)):
+        return "bazaar"
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 @contextmanager

@@ -28,16 +28,21 @@ class ProcessView(BaseModel):
     reason: str | None = None
 
 
-class ServiceView(ProcessView):
-    """One service. What it does not say of itself, now or ever, is null."""
+class ServiceView(BaseModel):
+    """One service: its process, and what it says of itself; what it does not say, now or ever, is null."""
 
     name: str
+    pid: int | None
     url: str
+    state: State
     role: str | None = None  # catalog, leader, follower, front-end; null for a replica that does not answer
     head: Head | None = None
     leader: int | None = None  # front-ends only: their choice
     level: bool | None = None  # replicas only
     generation: int | None = None
+    uptime_s: float | None
+    restarts: int | None
+    reason: str | None
 
 
 class Snapshot(BaseModel):

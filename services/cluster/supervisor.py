@@ -7,7 +7,9 @@ from typing import Literal
 
 from services.cluster.child import Announce, Child
 from services.cluster.errors import CannotDo
+from services.common.background import background
 from services.common.errors import NotFound
+from services.common.runtime import Runtime
 
 Action = Literal["kill", "pause", "resume", "start"]
 
@@ -40,14 +42,11 @@ class Supervisor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Supervise during the body; at its end no process is left."""
-        async with asyncio.TaskGroup() as tasks:
-            lives = [tasks.create_task(child.supervise()) for child in self.children.values()]
+        async with background(Runtime(), *(child.supervise() for child in self.children.values())):
             try:
                 yield
             finally:
                 await self.kill_all()
-                for life in lives:
-                    life.cancel()
 
     async def wait_settled(self) -> None:
         """Wait until every service was ready once, or is known not to become so."""

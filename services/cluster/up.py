@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 import services
 from client.console import make_console
 from services.cluster import preflight
-from services.cluster.child import Child, Probe, tail
-from services.cluster.console import show_up
+from services.cluster.child import Child, Probe
+from services.cluster.console import hints, status_page
 from services.cluster.control import create_control, process_view
 from services.cluster.errors import CannotDo
 from services.cluster.folder import find_cluster, supervisor_lock, write_cluster
 from services.cluster.links import internal_client, words
+from services.cluster.service_log import tail
 from services.cluster.status import take_snapshot
 from services.cluster.supervisor import Supervisor
 from services.cluster.topology import HOST, KINDS, Cluster, Kind, Settings, command, plan, port_of
@@ -68,7 +70,7 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch them during the body."""
+        """Catch them during the body. Afterwards nothing is left that they could end, and they are ignored."""
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in numbers:
@@ -78,6 +80,7 @@ class Signals:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int) -> None:
         if not self.first.is_set():
@@ -124,7 +127,7 @@ class _Up:
 
     async def _start(self, supervisor: Supervisor, client: httpx.AsyncClient) -> None:
         """Wait until the bazaar is up and show it, or until a signal. Raises CannotDo when it never will be."""
-        self._console.print(f"starting {len(supervisor.children)} services in {self._data_dir}/ ...", soft_wrap=True)
+        self._say(f"starting {len(supervisor.children)} services in {self._data_dir}/ ...")
         first = await self._first_of_start(supervisor, SLOW_START_S)
         if first is None:
             self._tell_missing(supervisor)
@@ -135,7 +138,7 @@ class _Up:
             raise CannotDo(describe_hopeless(first))
         processes = {name: process_view(child) for name, child in supervisor.children.items()}
         snapshot = await take_snapshot(self._cluster, client, processes)
-        show_up(self._cluster, snapshot, self._data_dir, self._console)
+        self._say(*status_page(snapshot, self._console.width), *hints(self._cluster, snapshot, self._data_dir))
 
     async def _first_of_start(
         self, supervisor: Supervisor, timeout_s: float | None
@@ -157,16 +160,24 @@ class _Up:
                 self._announce(child.name, f"is not ready yet: {child.missing or 'does not answer'}; log: {child.log}")
 
     async def _stop(self, supervisor: Supervisor) -> None:
-        self._console.print("stopping: what is under way is finished first; Ctrl-C again kills at once")
+        self._say("stopping: what is under way is finished first; Ctrl-C again kills at once")
         drained, _ = await first_of(supervisor.drain(), self._signals.second.wait()) or (None, None)
         if drained == 0:
-            self._console.print("stopped")
+            self._say("stopped")
         else:
             await supervisor.kill_all()
-            self._console.print("killed")
+            self._say("killed")
 
     def _announce(self, name: str, text: str) -> None:
-        self._console.print(f"{datetime.now().astimezone():%H:%M:%S} {name} {text}", soft_wrap=True)
+        self._say(f"{datetime.now().astimezone():%H:%M:%S} {name} {text}")
+
+    def _say(self, *parts: RenderableType) -> None:
+        """Print lines and tables. The bazaar goes on when nobody reads them any more."""
+        try:
+            for part in parts:
+                self._console.print(part, soft_wrap=not isinstance(part, Table))
+        except (OSError, SystemExit):  # rich makes an exit of a closed pipe
+            self._console.quiet = True
 
     def _children(self, kind: Kind, client: httpx.AsyncClient) -> list[Child]:
         return [

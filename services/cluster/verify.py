@@ -56,8 +56,18 @@ class LogCheck:
     def __init__(self, name: str, initial: Sequence[Stock]) -> None:
         self.name = name
         self.head: Head = empty_head(initial)
-        self.stocks = {stock.name: stock for stock in initial}
+        self._prices = {stock.name: stock.price for stock in initial}
+        self._quantities = {stock.name: stock.quantity for stock in initial}
+        self._versions = {stock.name: stock.version for stock in initial}
         self.problem: str | None = None
+
+    @property
+    def stocks(self) -> dict[str, Stock]:
+        """What the log adds up to so far."""
+        return {
+            name: Stock(name=name, price=self._prices[name], quantity=quantity, version=self._versions[name])
+            for name, quantity in self._quantities.items()
+        }
 
     def take(self, entry: Entry, checked: dict[int, Checked]) -> None:
         """Check the next entry. `checked` remembers what was hashed, for the other logs."""
@@ -67,7 +77,8 @@ class LogCheck:
         if self.problem is None:
             checked.setdefault(entry.position, Checked(self.head.digest, entry, self.name))
             if entry.number is not None:
-                self.stocks[entry.name] = _traded(self.stocks[entry.name], entry)
+                self._quantities[entry.name] = _traded(self._quantities[entry.name], entry)
+                self._versions[entry.name] = entry.position
             self.head = head_at(entry, self.head)
 
     def _problem(self, entry: Entry, checked: Mapping[int, Checked]) -> str | None:
@@ -81,15 +92,15 @@ class LogCheck:
             return f"order {entry.number} follows {self.head.number} {here}"
         if entry.digest != entry_digest(self.head.digest, entry):
             return f"the digest {here} does not fit what is there"
-        stock = self.stocks.get(entry.name)
-        if stock is None:
+        quantity = self._quantities.get(entry.name)
+        if quantity is None:
             return f"there is no stock {entry.name}, but an order of it {here}"
-        if entry.price != stock.price:
+        if entry.price != self._prices[entry.name]:
             return f"{entry.name} has another price {here} than at the start"
-        was_enough = 0 <= _traded(stock, entry).quantity <= MAX_STOCK
+        was_enough = 0 <= _traded(quantity, entry) <= MAX_STOCK
         if was_enough is (entry.number is None):
             return f"the {entry.type} of {entry.quantity} {entry.name} {here} was " + (
-                "refused, though it was possible" if was_enough else f"accepted, though there were {stock.quantity}"
+                "refused, though it was possible" if was_enough else f"accepted, though there were {quantity}"
             )
         return None
 
@@ -157,7 +168,7 @@ class Verification:
         orders = longest.number if longest is not None else 0
         stocks = len(next(iter(self._logs.values())).stocks) if self._logs else 0
         return Verdict(
-            passed=not problems,
+            passed=not problems and bool(self._logs),
             summary=self._summary(problems, longest, stocks),
             orders=orders,
             refused=(longest.position - orders) if longest is not None else 0,
@@ -170,17 +181,17 @@ class Verification:
     def _against(self, catalog: StocksAnswer) -> list[str]:
         """Whether every sound log is the catalog's whole sequence, and its stocks what the log adds up to."""
         problems = self._behind(catalog.head.position)
-        for name, log in self._logs.items():
-            if log.problem is not None or log.head.position != catalog.head.position:
-                continue
-            if log.head != catalog.head:
-                problems.append(
-                    f"{name} differs from the catalog's sequence: other digest at position {log.head.position}"
-                )
-                continue
-            problems += _differences(name, log.stocks, catalog.stocks)
-            break  # the other logs with this digest add up to the same
-        return problems
+        whole = [
+            log for log in self._logs.values() if log.problem is None and log.head.position == catalog.head.position
+        ]
+        problems += [
+            f"{log.name} differs from the catalog's sequence: other digest at position {log.head.position}"
+            for log in whole
+            if log.head != catalog.head
+        ]
+        equal = next((log for log in whole if log.head == catalog.head), None)
+        # Other logs with this digest add up to the same.
+        return problems + (_differences(equal.name, equal.stocks, catalog.stocks) if equal is not None else [])
 
     def _behind(self, position: int) -> list[str]:
         return [
@@ -191,13 +202,12 @@ class Verification:
 
     def _summary(self, problems: Sequence[str], longest: Head | None, stocks: int) -> str:
         if problems or longest is None:
-            return (
-                f"{len(problems)} problem{'' if len(problems) == 1 else 's'}: the bazaar's promise is not shown to hold"
-            )
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            return f"not proven: {problems[0] if problems else 'there is no replica'}{more}"
         count = len(self._logs)
         return (
-            f"{count} of {count} replicas hold the same {longest.number:,} orders (digest {longest.digest[:12]}), "
-            f"{stocks:,} stocks add up"
+            f"{count} of {count} replicas hold the same {_count(longest.number, 'order')} "
+            f"(digest {longest.digest[:12]}), {_count(stocks, 'stock')} add up"
         )
 
 
@@ -210,9 +220,8 @@ def verify_logs(initial: Sequence[Stock], logs: Mapping[str, Sequence[Entry]], c
     return verification.conclude(catalog)
 
 
-def _traded(stock: Stock, entry: Entry) -> Stock:
-    quantity = stock.quantity + (entry.quantity if entry.type == "sell" else -entry.quantity)
-    return Stock.model_construct(name=stock.name, price=stock.price, quantity=quantity, version=entry.position)
+def _traded(quantity: int, entry: Entry) -> int:
+    return quantity + (entry.quantity if entry.type == "sell" else -entry.quantity)
 
 
 def _differences(name: str, expected: Mapping[str, Stock], shown: Sequence[Stock]) -> list[str]:
@@ -235,6 +244,10 @@ def _differences(name: str, expected: Mapping[str, Stock], shown: Sequence[Stock
                 f"the log of {name} at {stock.version}"
             )
     return problems
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _by_value(values: Mapping[str, str]) -> str:

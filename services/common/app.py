@@ -42,7 +42,8 @@ def error_response(error: BazaarError) -> Response:
 
 def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     """For a route's OpenAPI: these statuses have the one error shape."""
-    return {code: {"model": ErrorData} for code in codes}
+    wait = {"Retry-After": {"description": "seconds to wait before the next try", "schema": {"type": "string"}}}
+    return {code: {"model": ErrorData, **({"headers": wait} if code == 503 else {})} for code in codes}
 
 
 def make_app(

@@ -62,6 +62,7 @@ class Batcher(Generic[ItemT, AnswerT]):
         for task in sends:
             task.cancel()
         await asyncio.gather(*sends, return_exceptions=True)
+        self._sends.difference_update(sends)  # one that was cancelled before its first step could not do so itself
 
     def _start(self) -> None:
         if len(self._sends) < self._in_flight:
@@ -73,29 +74,28 @@ class Batcher(Generic[ItemT, AnswerT]):
         assert this is not None
         try:
             while batch := self._take():
-                await self._make_trip(batch)
+                await self._make_trip(batch, this)
         finally:
             self._sends.discard(this)  # in the same step in which nobody waited: a later caller starts a new one
 
-    async def _make_trip(self, batch: "list[tuple[ItemT, asyncio.Future[AnswerT]]]") -> None:
+    async def _make_trip(self, batch: "list[tuple[ItemT, asyncio.Future[AnswerT]]]", this: "asyncio.Task[Any]") -> None:
         futures = [future for _, future in batch]
         trip = asyncio.ensure_future(self._send([item for item, _ in batch]))  # noqa: RUF006 - awaited below
-        unwanted = _CancelWhenUnwanted(trip, futures)
+        _CancelWhenUnwanted(trip, futures)
         try:
             answers = await trip
+            assert len(answers) == len(batch), "one answer for each item"
         except asyncio.CancelledError:
-            if unwanted.cancelled_the_trip:
-                return
-            trip.cancel()
             for future in futures:
                 future.cancel()
-            raise
+            # By `close`: that is the end. By its callers or by itself: those who wait behind it go on.
+            if this.cancelling():
+                raise
         except Exception as error:  # noqa: BLE001 - every caller gets it, whatever it is
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
         else:
-            assert len(answers) == len(batch), "one answer for each item"
             for future, answer in zip(futures, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
@@ -113,7 +113,6 @@ class _CancelWhenUnwanted:
     """Cancels a trip once every one of its callers has been cancelled, so that nobody queues behind a dead one."""
 
     def __init__(self, trip: "asyncio.Future[Any]", futures: Sequence["asyncio.Future[AnswerT]"]) -> None:
-        self.cancelled_the_trip = False
         self._trip = trip
         self._wanted = len(futures)
         for future in futures:
@@ -122,6 +121,5 @@ class _CancelWhenUnwanted:
     def _on_done(self, future: "asyncio.Future[AnswerT]") -> None:
         if future.cancelled():
             self._wanted -= 1
-            if self._wanted == 0 and not self._trip.done():
-                self.cancelled_the_trip = True
+            if self._wanted == 0:
                 self._trip.cancel()

@@ -8,7 +8,7 @@ replicas. apsw brings its own SQLite, newer than the WAL-reset bug of those that
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ class Database:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = _lock(path.with_suffix(".lock"))
-        with self._mapped_errors():
+        with ExitStack() as on_failure, self._mapped_errors():
+            on_failure.callback(os.close, self._lock)
             self._writer = apsw.Connection(str(path))
             self._writer.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
             self._writer.execute(schema)
             self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            on_failure.pop_all()
 
     def read(self, query: str, values: Sequence[object] = ()) -> list[Row]:
         """Rows as committed, from the reading connection."""
@@ -53,10 +55,11 @@ class Database:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                if self._writer.in_transaction:  # a full or failing disk has ended it already
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._writer.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file, then let others have it."""

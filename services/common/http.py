@@ -1,7 +1,8 @@
 """Calls from one service to another: one client factory, one kind of call, three ways to fail.
 
 PeerError
-├── PeerRefused    definite: nobody listens there, so nothing was executed
+├── PeerRefused    definite: no connection came about, so nothing was executed
+│   └── PeerGone     and the reason is that nobody listens there
 ├── PeerAnswered   the peer answered with an error; its status says what happened
 └── PeerLost       indefinite: the connection broke
     └── PeerTimeout  indefinite: no answer in time; the peer may be slow or paused
@@ -9,6 +10,7 @@ PeerError
 
 import asyncio
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.common.models import ErrorData
 from services.common.runtime import Runtime
+from services.common.transport import NotConnected
 
 SECRET_HEADER = "x-bazaar-secret"  # noqa: S105 - the name of the header, not a secret
 
@@ -28,7 +31,11 @@ class PeerError(Exception):
 
 
 class PeerRefused(PeerError):
-    """Definite: the connection was refused, so the peer did nothing."""
+    """Definite: no connection came about, so the peer did nothing. It may be alive, and the fault be ours."""
+
+
+class PeerGone(PeerRefused):
+    """Definite: the connection was refused, so nobody listens there."""
 
 
 class PeerLost(PeerError):
@@ -50,7 +57,10 @@ class PeerAnswered(PeerError):
 def is_loopback(url: str) -> bool:
     """Whether `url` names this machine, where a refused connection proves that no process listens."""
     host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def make_client(runtime: Runtime, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
@@ -70,16 +80,18 @@ class Peer:
     ) -> AnswerT:
         """POST `message` (GET when there is none) and read the answer.
 
-        Raises PeerRefused, PeerLost (PeerTimeout) or PeerAnswered; see the module.
+        Raises PeerRefused (PeerGone), PeerLost (PeerTimeout) or PeerAnswered; see the module.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._send(path, message)
+        except NotConnected as error:
+            raise PeerRefused(f"no connection to {self.url} came about") from error
         except httpx.ConnectError as error:
-            raise PeerRefused(f"{self.url} refused the connection") from error
+            raise PeerGone(f"{self.url} refused the connection") from error
         except TimeoutError as error:  # before OSError, which it is a kind of
             raise PeerTimeout(f"{self.url} did not answer within {timeout_s:.2f} s") from error
-        except (httpx.RequestError, OSError) as error:
+        except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
             raise PeerLost(f"the connection to {self.url} broke") from error
         if response.status_code != httpx.codes.OK:
             raise PeerAnswered(response.status_code, _message_of(response))

@@ -14,7 +14,7 @@ from services.common.errors import FAILED_STATUS, IntegrityFailure
 from services.common.lifeline import die_with_parent
 from services.common.logs import set_up_logs
 from services.common.runtime import Runtime
-from services.common.secret import load_secret
+from services.common.secret import BadSecret, load_secret
 from services.common.server import Listener, run, serve
 from services.common.settings import ServiceSettings
 
@@ -51,7 +51,7 @@ def launch(
 
     try:
         run(main)
-    except DatabaseLocked as error:
+    except (BadSecret, DatabaseLocked) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from None
     except IntegrityFailure as failure:

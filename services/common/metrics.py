@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["CONTENT_TYPE_LATEST", "CountRequests", "Metrics"]
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+NOT_ALLOWED = 405
 
 
 class Metrics:
@@ -43,7 +44,7 @@ class Metrics:
 
 
 class CountRequests:
-    """Measures every request. Unknown paths share one label, so that strangers cannot grow the metrics."""
+    """Measures every request. Unknown paths and methods share a label, so that strangers cannot grow the metrics."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -69,5 +70,5 @@ class CountRequests:
         finally:
             self._metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path", "unknown")
-            method = scope["method"] if route != "unknown" else "any"
+            method = "any" if route == "unknown" or status == NOT_ALLOWED else scope["method"]
             self._metrics.requests.labels(route, method, str(status)).observe(time.perf_counter() - began)

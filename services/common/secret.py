@@ -5,9 +5,18 @@ import secrets
 import tempfile
 from pathlib import Path
 
+MIN_LENGTH = 16
+
+
+class BadSecret(ValueError):
+    """The file holds no secret that is worth the name."""
+
 
 def load_secret(data_dir: Path) -> str:
-    """Read the secret of this data folder; whoever comes first makes it, and all others get the same one."""
+    """Read the secret of this data folder; whoever comes first makes it, and all others get the same one.
+
+    Raises BadSecret for a file that holds none: a request without a secret would pass for one with an empty one.
+    """
     path = data_dir / "secret"
     if not path.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -22,4 +31,7 @@ def load_secret(data_dir: Path) -> str:
             pass  # another service was first
         finally:
             Path(draft).unlink()
-    return path.read_text(encoding="ascii").strip()
+    secret = path.read_bytes().strip()
+    if len(secret) < MIN_LENGTH or not secret.isascii():
+        raise BadSecret(f"{path} holds no secret of {MIN_LENGTH} or more ASCII characters; delete it, a new one is made")
+    return secret.decode("ascii")

@@ -57,17 +57,19 @@ async def serve(
     *listeners: Listener,
     on_ready: Callable[[tuple[int, ...]], object] | None = None,
     on_stop: Callable[[], object] | None = None,
+    catch_signals: bool = True,
 ) -> None:
-    """Serve until a signal, or until cancelled.
+    """Serve until a signal, or until cancelled, which drains as well.
 
     on_ready: called when all listeners have started, with their ports. on_stop: called when they begin to stop, so that
-    streams without an end can be ended. Raises CannotListen, or what a start-up raised.
+    streams without an end can be ended. catch_signals: False for a process that handles them itself. Raises
+    CannotListen, or what a start-up raised.
     """
     with contextlib.ExitStack() as sockets:
         bound = [sockets.enter_context(_bind(listener)) for listener in listeners]
         _allow_files(sum(2 * listener.max_connections for listener in listeners))
         stop = asyncio.Event()
-        with _signals(stop):
+        with _signals(stop) if catch_signals else contextlib.nullcontext():
             running = _Running(on_stop)
             try:
                 await _unless(stop, running.start(listeners, bound))

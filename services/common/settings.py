@@ -1,20 +1,33 @@
 """The settings of each service: flags (`--port 8010`), else environment (`BAZAAR_PORT=8010`), else defaults."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MAX_REPLICAS = 9
 
+_ADDRESS = re.compile(r"(\d+)=(https?://[^\s/]+)/?", re.ASCII)
+
 
 def _addresses(value: object) -> object:
     """Read `1=http://host:port,2=http://host:port`; anything that is no text is left to pydantic."""
     if not isinstance(value, str):
         return value
-    pairs = (pair.partition("=") for pair in value.split(",") if pair)
-    return {int(replica_id): url.rstrip("/") for replica_id, _, url in pairs}
+    addresses: dict[int, str] = {}
+    for pair in value.split(","):
+        match = _ADDRESS.fullmatch(pair)
+        if match is None:
+            raise ValueError("write 1=http://host:port,2=http://host:port")
+        replica_id = int(match[1])
+        if not 1 <= replica_id <= MAX_REPLICAS:
+            raise ValueError(f"a replica's id is a number from 1 to {MAX_REPLICAS}")
+        if replica_id in addresses:
+            raise ValueError(f"replica {replica_id} stands twice")
+        addresses[replica_id] = match[2]
+    return addresses
 
 
 def _ids(value: object) -> object:
@@ -24,6 +37,7 @@ def _ids(value: object) -> object:
 
 Addresses = Annotated[dict[int, str], NoDecode, BeforeValidator(_addresses)]
 Ids = Annotated[list[int], NoDecode, BeforeValidator(_ids)]
+Port = Annotated[int, Field(ge=0, le=65_535, description="port to listen on")]
 
 
 class ServiceSettings(BaseSettings):
@@ -34,15 +48,15 @@ class ServiceSettings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(description="port to listen on")
+    port: Port
     data_dir: Path = Field(Path("data"), description="folder of the database files and the internal secret")
-    log_level: str = Field("info", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, and above")
 
 
 class CatalogSettings(ServiceSettings):
     """The catalog's settings."""
 
-    port: int = 8010
+    port: Port = 8010
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     stocks: Path | None = Field(None, description="CSV file of the initial stocks, read by a new bazaar only")
     lost: Ids = Field(default_factory=list, description="replicas that are gone for good: rebuild without them")
@@ -51,7 +65,7 @@ class CatalogSettings(ServiceSettings):
 class OrderSettings(ServiceSettings):
     """The settings of one order replica."""
 
-    port: int = 8011
+    port: Port = 8011
     replica_id: int = Field(ge=1, le=MAX_REPLICAS, description="unique id of this replica")
     catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
     replicas: Addresses = Field(description="every order replica, this one included")
@@ -60,10 +74,10 @@ class OrderSettings(ServiceSettings):
 class FrontEndSettings(ServiceSettings):
     """The settings of one front-end."""
 
-    port: int = 8000
+    port: Port = 8000
     name: str = Field("front-end-1", description="name of this front-end in logs and in the replicas' status")
     internal_host: str = Field("127.0.0.1", description="address of the internal listener")
-    internal_port: int = Field(8021, description="port of the internal listener")
+    internal_port: Port = Field(8021, description="port of the internal listener")
     catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     cache_size: int = Field(10, ge=0, le=1_000_000, description="how many stocks the cache holds; 0 turns it off")

@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from services.common.models import MAX_NUMBER
@@ -20,8 +20,18 @@ def _read(text: object) -> object:
     return int(text)
 
 
-_Whole = BeforeValidator(_read)
+_WHOLE = BeforeValidator(_read)
 
-OrderNumber = Annotated[int, _Whole, Path(ge=1, le=MAX_NUMBER, description="the order's number", examples=[1])]
-AfterNumber = Annotated[int, _Whole, Query(ge=0, le=MAX_NUMBER, description="only orders with a higher number")]
-Limit = Annotated[int, _Whole, Query(ge=1, le=1_000, description="how many at most")]
+# What is inside the inner Annotated is told in the API's description, too.
+OrderNumber = Annotated[
+    Annotated[int, Field(ge=1, le=MAX_NUMBER), _WHOLE],
+    Path(description="the order's number", examples=[1]),
+]
+AfterNumber = Annotated[
+    Annotated[int, Field(ge=0, le=MAX_NUMBER), _WHOLE],
+    Query(description="only orders with a higher number"),
+]
+Limit = Annotated[
+    Annotated[int, Field(ge=1, le=1_000), _WHOLE],
+    Query(description="how many at most"),
+]

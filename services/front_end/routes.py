@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from services.common.app import error_response
@@ -39,13 +40,13 @@ from services.front_end.stocks import How
 log = get_log(__name__)
 
 AfterName = Annotated[
-    str | SkipJsonSchema[None], Query(pattern=NAME_PATTERN, description="only stocks whose names come later")
+    Annotated[str, Field(pattern=NAME_PATTERN)] | SkipJsonSchema[None],
+    Query(description="only stocks whose names come later"),
 ]
 KeyHeader = Annotated[
-    str | SkipJsonSchema[None],
+    Annotated[str, Field(pattern=KEY_PATTERN)] | SkipJsonSchema[None],
     Header(
         alias="Idempotency-Key",
-        pattern=KEY_PATTERN,
         description="made once for a trade and sent again with every retry; one is made for you if you send none",
     ),
 ]

@@ -69,7 +69,10 @@ class CatalogLink:
         if not isinstance(answer, DecideAnswer):
             return answer
         await self._runtime.point("order.decide.answered")
-        return "decided" if await self._take(request, answer) else "not_decided"
+        if await self._take(request, answer):
+            return "decided"
+        # Decided, but we have adopted a rebuilt catalog meanwhile: another replica may have brought the entries to it.
+        return "unknown" if answer.outcome == "decided" else "not_decided"
 
     # Catch-up.
 
@@ -80,7 +83,7 @@ class CatalogLink:
         """Ask without trades until the catalog's head is on our disk."""
         if self._log.generation is None and not await self._begin():
             return False
-        while True:
+        while self._log.generation is not None:
             began = self._runtime.monotonic()
             request = self._request([])
             answer = await self._ask(request, REPORT_ANSWER_S)
@@ -94,6 +97,7 @@ class CatalogLink:
                 return True
             if answer.outcome not in {"behind", "fetch_base"} or self._log.head == request.head:
                 return False
+        return False  # an adoption began while base was fetched
 
     async def _begin(self) -> bool:
         """A replica without a generation takes the catalog's, before it takes anything else."""

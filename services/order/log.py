@@ -53,6 +53,7 @@ class OrderLog:
         self._unsaved: dict[str, Entry] = {}  # by key
         self._dirty = asyncio.Event()
         self._saving = asyncio.Lock()
+        self._write: asyncio.Task[None] | None = None  # the last one, in a task of its own
 
     # Reading.
 
@@ -85,7 +86,7 @@ class OrderLog:
 
     def order(self, number: int) -> Order | None:
         """The order with this number, when it is on the disk."""
-        return self._store.order(number) if number <= self.fsynced_head.number else None
+        return self._store.order(number) if 1 <= number <= self.fsynced_head.number else None
 
     def orders(self, after: int, limit: int) -> list[Order]:
         """At most `limit` orders on the disk with numbers above `after`."""
@@ -110,9 +111,8 @@ class OrderLog:
             self.head = head_at(entry, self.head)
             self._recent.append(entry)
             self._unsaved[entry.key] = entry
-            self.on_taken(entry)
-        if new:
             self._dirty.set()
+            self.on_taken(entry)
         return new
 
     async def adopt(self, generation: int, initial: list[Stock]) -> bool:
@@ -151,7 +151,16 @@ class OrderLog:
         self._store.close()
 
     async def _save(self) -> None:
-        """Put everything taken so far on the disk. Only one at a time: the caller holds `_saving`."""
+        """Put everything taken so far on the disk. Only one at a time: the caller holds `_saving`.
+
+        A write that was begun is finished, and waited for by the next one, whatever becomes of the caller.
+        """
+        if self._write is not None:
+            await asyncio.shield(self._write)
+        self._write = asyncio.create_task(self._save_all())
+        await asyncio.shield(self._write)
+
+    async def _save_all(self) -> None:
         entries, head = list(self._unsaved.values()), self.head
         if not entries:
             return

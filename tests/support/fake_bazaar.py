@@ -82,4 +82,4 @@ class FakeBazaar:
 
 def _client(app: FastAPI, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://front-end", headers=headers, timeout=None)
+    return httpx.AsyncClient(transport=transport, base_url="http://front-end", headers=headers)

@@ -18,13 +18,13 @@ from services.common.models import (
 )
 from tests.support.fake_network import answer, failure
 
-Step = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[object]]
 
 
 class FakeCatalog:
     """Reads are of the committed state. `head` is the committed position, `announced` the highest one told of.
 
-    before_answer: awaited after an answer to a stock was made and before it is sent, so that it can be made to come late.
+    before_answer: awaited after an answer to a look-up was made and before it is sent, so that it can come late.
     before_opened: awaited while an opening is unanswered, after the session counts as live.
     """
 

@@ -51,7 +51,7 @@ class FakeLog:
 
 
 class FakeReplica:
-    """One replica. `result`: the outcome it gives instead of deciding. `code`: the error it answers everything but checks.
+    """One replica. result: the outcome it gives instead of deciding. code: its answer to everything but checks.
 
     before_trades: awaited before a batch is looked at. batches: every TradesRequest that arrived.
     """
@@ -66,6 +66,7 @@ class FakeReplica:
         self.check_code: int | None = None
         self.code: int | None = None
         self.result: TradeResult | None = None
+        self.answers_short = False  # with one outcome too few
         self.before_trades: Callable[[], Awaitable[object]] | None = None
         self.batches: list[TradesRequest] = []
         self.queries: list[str] = []
@@ -101,7 +102,8 @@ class FakeReplica:
             return failure(self.code)
         if self.result is not None:
             return answer(TradesAnswer(outcomes=[TradeOutcome(result=self.result)] * len(request.trades)))
-        return answer(TradesAnswer(outcomes=[self.log.decide(trade) for trade in request.trades]))
+        outcomes = [self.log.decide(trade) for trade in request.trades]
+        return answer(TradesAnswer(outcomes=outcomes[int(self.answers_short) :]))
 
     def _page(self, after: int, limit: int) -> httpx.Response:
         orders = self.log.orders[after : after + limit]

@@ -127,7 +127,8 @@ async def serving(*listeners: Listener, **options: Any) -> AsyncIterator[tuple[t
     """Serves `listeners`; gives their ports, and the task, whose end is the end of serving."""
     ready: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(*listeners, on_ready=ready.set_result, **options))
-    await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+    either: list[asyncio.Future[Any]] = [task, ready]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     try:
         if task.done():
             task.result()

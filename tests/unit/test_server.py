@@ -31,7 +31,7 @@ async def _is_refused(port: int) -> bool:
 
 
 async def _until_refused(port: int, *, is_refused: bool = True) -> None:
-    while await _is_refused(port) is not is_refused:
+    while await _is_refused(port) is not is_refused:  # noqa: ASYNC110 - a port tells nobody when it opens
         await asyncio.sleep(0.01)
 
 
@@ -102,6 +102,20 @@ async def test_startup_is_cancelled_and_the_rest_stopped_when_told_to_stop_too_e
     os.kill(os.getpid(), signal.SIGTERM)
     await task
     assert notes == ["first startup", "endless ended", "first shutdown"]
+
+
+@on_uvloop
+async def test_signal_is_left_to_the_caller_when_it_says_so() -> None:
+    caught = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, caught.set)
+    async with serving(Listener(App(), "127.0.0.1", free_port()), catch_signals=False) as (_, task):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await caught.wait()
+        assert not task.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    caught.clear()
+    await caught.wait()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
 @on_uvloop

@@ -1,0 +1,52 @@
+"""See `tests.simulation.run`."""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.run import run_seed
+
+
+def main() -> int:
+    """Run the seeds that the command line names, on all cores."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("seeds", help="17 or 0-99")
+    parser.add_argument("--story", action="store_true", help="print who did what when")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the faults go on, in simulated seconds")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    given = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is a part of the trace
+        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+    first, _, last = given.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    began = time.monotonic()
+    totals: Counter[str] = Counter()
+    points: set[str] = set()
+    failed = 0
+    with multiprocessing.Pool(min(given.processes, len(seeds)), maxtasksperchild=20) as pool:
+        for result in pool.imap_unordered(_one, [(seed, given.seconds) for seed in seeds]):
+            totals.update(result.counts, operations=result.operations, answered=result.answered, entries=result.entries)
+            points |= result.points
+            if given.story:
+                print("\n".join(result.story))
+            if result.problems:
+                failed += 1
+                print(f"seed {result.seed}: {len(result.problems)} violations; replay: python -m tests.simulation {result.seed} --story")
+                for problem in result.problems[:5]:
+                    print(f"    {problem}")
+                sys.stdout.flush()
+            if len(seeds) == 1:
+                print(f"trace {result.trace}")
+    print(f"{len(seeds)} seeds, {failed} with violations, {time.monotonic() - began:.0f} s: {dict(totals)}; {len(points)} points")
+    return 1 if failed else 0
+
+
+def _one(given: "tuple[int, float]") -> "object":
+    return run_seed(given[0], faults_s=given[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""What clients asked and were told, and what must hold of it: K1 to K9 of docs/design.md, exactly.
+
+Every operation gets an interval of positions in the order log at which it may have taken effect: a decided trade exactly
+its own position, a look-up from the position that made what it saw up to the one before the next change, an order query
+from its order's position on, "no such order" before it. The history is linearizable when positions can be chosen that
+respect real time, and for intervals on a line that is so exactly when no operation that ended before another one began
+must lie after it.
+"""
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from services.catalog.inventory import fold
+from services.common.digest import empty_head, follows, head_at
+from services.common.models import Entry, Stock
+
+Kind = Literal["trade", "look_up", "order"]
+FOREVER = 2**62
+
+
+@dataclass
+class Operation:
+    """One request of one client. status: 0 while, or when, there was no answer."""
+
+    client: str
+    kind: Kind
+    began: float
+    name: str = ""
+    key: str = ""
+    type: str = ""
+    quantity: int = 0
+    number: int = 0
+    ended: float = float("inf")
+    status: int = 0
+    seen: dict[str, Any] = field(default_factory=dict)
+    via: str = ""
+
+    def __str__(self) -> str:
+        what = {
+            "trade": f"{self.type} {self.quantity} {self.name} key {self.key}",
+            "look_up": f"look up {self.name}",
+            "order": f"query order {self.number}",
+        }[self.kind]
+        return f"{self.client} {what} via {self.via} [{self.began:.4f}, {self.ended:.4f}] -> {self.status} {self.seen}"
+
+
+@dataclass
+class Evidence:
+    """The end of a run: all logs, the catalog's stocks, the operations. starts: generation to the position it began at."""
+
+    initial: list[Stock]
+    logs: dict[str, list[Entry]]
+    stocks: list[Stock]
+    operations: list[Operation]
+    starts: dict[int, int]
+    quiet_since: float = float("inf")
+
+
+def check(evidence: Evidence, patience_s: float = 12.0) -> list[str]:
+    """Every violation, in words."""
+    logs = list(evidence.logs.values())
+    log = max(logs, key=len)
+    problems = list(_check_logs(evidence, log))
+    if not problems:
+        problems += _check_answers(evidence.operations, log)
+        problems += _check_real_time(evidence, log)
+    problems += _check_patience(evidence, patience_s)
+    return problems
+
+
+def _check_logs(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
+    """K4 and K5, and K2 without real time."""
+    for name, other in evidence.logs.items():
+        if other != log[: len(other)]:
+            yield f"K4: the log of {name} is no prefix"
+        if len(other) != len(log):
+            yield f"K5: {name} has {len(other)} entries at rest, another replica {len(log)}"
+    head = empty_head(evidence.initial)
+    for entry in log:
+        if not follows(entry, head):
+            yield f"K4: position {entry.position} does not follow"
+            return
+        head = head_at(entry, head)
+    if len({entry.key for entry in log}) != len(log):
+        yield "K3: a key stands twice in the log"
+    stocks = {stock.name: stock for stock in evidence.initial}
+    for entry in log:
+        held = stocks[entry.name].quantity
+        enough = entry.type == "sell" or held >= entry.quantity
+        if enough != (entry.number is not None):
+            yield f"K5: position {entry.position} was decided wrongly, there were {held} of {entry.name}"
+        stocks = {**stocks, **fold([stocks[entry.name]], [entry])}
+    if {s.name: (s.quantity, s.version) for s in evidence.stocks} != {
+        s.name: (s.quantity, s.version) for s in stocks.values()
+    }:
+        yield "K5: the catalog's stocks are not what the log adds up to"
+
+
+def _check_answers(operations: list[Operation], log: list[Entry]) -> Iterable[str]:
+    """K1 and K3, and the meaning of 503: what was answered is what is in the log."""
+    by_key = {entry.key: entry for entry in log}
+    by_number = {entry.number: entry for entry in log if entry.number is not None}
+    executed_somewhere = {op.key for op in operations if op.kind == "trade" and op.status != 503}
+    for op in operations:
+        if op.status not in {0, 200, 201, 304, 404, 409, 422, 503, 504}:
+            yield f"an answer that must not be: {op}"
+        if op.kind == "trade":
+            entry = by_key.get(op.key)
+            if op.status == 201 and (entry is None or entry.number != op.seen["number"]):
+                yield f"K1: acknowledged, but the log has {entry}: {op}"
+            if op.status == 409 and (entry is None or entry.number is not None):
+                yield f"K3: refused, but the log has {entry}: {op}"
+            if op.status in {201, 409} and entry is not None and not _is_same(op, entry):
+                yield f"K1: answered for other content, the log has {entry}: {op}"
+            if op.status == 422 and (entry is None or _is_same(op, entry)):
+                yield f"K3: a key was called reused, but the log has {entry}: {op}"
+            if op.status == 503 and entry is not None and op.key not in executed_somewhere:
+                yield f"503 was not definite, the log has {entry}: {op}"
+            if op.status == 404:
+                yield f"a stock was not found: {op}"
+        if op.kind == "order" and op.status == 200:
+            entry = by_number.get(op.number)
+            seen = (op.seen["name"], op.seen["type"], op.seen["quantity"], op.seen["number"])
+            if entry is None or seen != (entry.name, entry.type, entry.quantity, entry.number):
+                yield f"K7: the log has {entry}: {op}"
+        if op.kind == "look_up" and op.status == 404:
+            yield f"a stock was not found: {op}"
+
+
+def _is_same(op: Operation, entry: Entry) -> bool:
+    return (op.name, op.type, op.quantity) == (entry.name, entry.type, entry.quantity)
+
+
+def _check_real_time(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
+    """K2, K6 and K7: one order of everything that respects real time."""
+    spans: list[tuple[float, float, int, int, Operation]] = []
+    for op in evidence.operations:
+        span = _span(op, evidence, log)
+        if isinstance(span, str):
+            yield span
+        elif span is not None:
+            # An entry that nobody was told of took effect at some time after its trade began, so it has no end.
+            spans.append((op.began, op.ended if op.status else float("inf"), *span, op))
+    spans.sort(key=lambda span: span[1])
+    ends = [span[1] for span in spans]
+    highest: list[int] = []  # of those that ended so far: the one that must lie furthest on
+    for index, (_, _, low, _, _) in enumerate(spans):
+        highest.append(index if not highest or low > spans[highest[-1]][2] else highest[-1])
+    for began, _, _, high, op in spans:
+        before = bisect.bisect_left(ends, began)
+        if before and spans[highest[before - 1]][2] > high:
+            yield f"K2/K6/K7: not linearizable: {op} came after {spans[highest[before - 1]][4]}"
+
+
+def _span(op: Operation, evidence: Evidence, log: list[Entry]) -> tuple[int, int] | str | None:
+    """The positions after which the operation may have taken effect."""
+    if op.kind == "trade":
+        entry = next((entry for entry in log if entry.key == op.key), None)
+        if entry is None or op.status in {422, 503, 504}:
+            return None
+        # A repeated key is answered with the old entry, so only the first trade with a key took effect there.
+        first = min(other.began for other in evidence.operations if other.key == op.key)
+        return (entry.position, entry.position) if op.began == first else (entry.position, FOREVER)
+    if op.kind == "order":
+        position = next((entry.position for entry in log if entry.number == op.number), None)
+        if op.status == 404:
+            return (0, position - 1) if position is not None else None
+        return (position, FOREVER) if op.status == 200 and position is not None else None
+    if op.status != 200:
+        return None
+    return _span_of_look_up(op, evidence, log)
+
+
+def _span_of_look_up(op: Operation, evidence: Evidence, log: list[Entry]) -> tuple[int, int] | str | None:
+    generation, version = (int(part) for part in op.seen["etag"].strip('"').split("-"))
+    if any(version > start for g, start in evidence.starts.items() if g > generation):
+        return None  # the effect of a trade that nobody was told of may vanish with the catalog's disk
+    changes = [entry.position for entry in log if entry.name == op.name and entry.number is not None]
+    if version and version not in changes:
+        return f"K6: a look-up saw a change that the log does not have: {op}"
+    initial = next(stock for stock in evidence.initial if stock.name == op.name)
+    quantity = fold([initial], [e for e in log if e.name == op.name and e.position <= version])[op.name].quantity
+    if quantity != op.seen["quantity"]:
+        return f"K6: a look-up saw another quantity than {quantity}: {op}"
+    following = next((position for position in changes if position > version), None)
+    return version, FOREVER if following is None else following - 1
+
+
+def _check_patience(evidence: Evidence, patience_s: float) -> Iterable[str]:
+    """K9: every request is answered in time; once the faults have stopped, every answer is a good one."""
+    for op in evidence.operations:
+        if op.began >= evidence.quiet_since and op.status not in {200, 201, 304, 404, 409, 422}:
+            yield f"K9: no good answer although all was quiet: {op}"
+        if op.ended - op.began > patience_s and op.status:
+            yield f"K9: the answer took {op.ended - op.began:.1f} s: {op}"

@@ -1,0 +1,217 @@
+"""The snapshot, the control room, and how they are shown."""
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from rich.console import Console
+
+from services.cluster.child import Child, State
+from services.cluster.console import show_verdict, status_page
+from services.cluster.control import create_control
+from services.cluster.status import ProcessView, Snapshot, take_snapshot
+from services.cluster.supervisor import Supervisor
+from services.cluster.topology import Cluster, Settings, plan
+from services.cluster.verify import verify_logs
+from services.common.http import SECRET_HEADER
+from services.common.models import CatalogStatus, FrontEndStatus, Head, ReplicaStatus, StocksAnswer
+from tests.support.ports import free_ports
+
+HEAD = Head(position=20, number=17, digest="ab" * 32)
+SECRET = {SECRET_HEADER: "s"}
+
+
+def _answer(request: httpx.Request) -> httpx.Response:
+    """Catalog, replicas 1 to 3 and front-ends of a bazaar on ports 8000 and up; order-2 is not there."""
+    port = request.url.port or 0
+    assert request.url.path == "/status"
+    message: CatalogStatus | ReplicaStatus | FrontEndStatus
+    if port == 8010:
+        message = CatalogStatus(generation=1, base=0, head=HEAD, sessions=1)
+    elif port in {8011, 8013}:
+        role = "leader" if port == 8013 else "follower"
+        message = ReplicaStatus.model_validate(
+            {"replica_id": port - 8010, "generation": 1, "role": role, "level": True, "level_age": 0.1, "head": HEAD}
+        )
+    elif port in {8021, 8022}:
+        leader = {8021: 3, 8022: 1}[port]
+        message = FrontEndStatus(name=f"front-end-{port - 8020}", leader=leader, replicas=[], session=True)
+    else:
+        raise httpx.ConnectError("nobody listens", request=request)
+    return httpx.Response(200, content=message.model_dump_json())
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(_answer)) as answers:
+        yield answers
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return plan(Settings(front_ends=2)).model_copy(update={"supervisor": 77})
+
+
+def _processes(cluster: Cluster, **states: State) -> dict[str, ProcessView]:
+    """All running, but for those named (order_2: order-2)."""
+    return {
+        service.name: ProcessView(pid=1_000 + n, state=states.get(service.name.replace("-", "_"), "running"))
+        for n, service in enumerate(cluster.services)
+    }
+
+
+async def test_the_snapshot_has_what_every_service_says(cluster: Cluster, client: httpx.AsyncClient) -> None:
+    snapshot = await take_snapshot(cluster, client, _processes(cluster, order_2="down"))
+    shown = [(each.name, each.state, each.role, each.head, each.leader) for each in snapshot.services]
+    assert shown == [
+        ("catalog", "running", "catalog", HEAD, None),
+        ("order-1", "running", "follower", HEAD, None),
+        ("order-2", "down", None, None, None),
+        ("order-3", "running", "leader", HEAD, None),
+        ("front-end-1", "running", "front-end", None, 3),
+        ("front-end-2", "running", "front-end", None, 1),
+    ]
+    assert (snapshot.leader, snapshot.supervisor) == (3, 77)
+
+
+async def test_the_json_has_the_members_that_were_promised(cluster: Cluster, client: httpx.AsyncClient) -> None:
+    snapshot = (await take_snapshot(cluster, client, _processes(cluster))).model_dump(mode="json")
+    order = snapshot["services"][3]
+    assert list(order)[:6] == ["name", "pid", "url", "state", "role", "head"]
+    assert order["head"] == {"position": 20, "number": 17, "digest": "ab" * 32}
+    assert order["url"] == "http://127.0.0.1:8013"
+
+
+async def test_nobody_asks_a_paused_service(cluster: Cluster) -> None:
+    asked: list[int | None] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.port)
+        return _answer(request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(note)) as client:
+        snapshot = await take_snapshot(cluster, client, _processes(cluster, order_3="paused", front_end_1="paused"))
+    assert not {8013, 8021} & set(asked)
+    assert snapshot.leader is None
+    assert [each.state for each in snapshot.services if each.name == "order-3"] == ["paused"]
+
+
+async def test_states_come_from_the_answers_when_no_supervisor_runs(client: httpx.AsyncClient) -> None:
+    snapshot = await take_snapshot(plan(Settings()), client)
+    states = {each.name: each.state for each in snapshot.services}
+    assert states == {
+        "catalog": "running", "order-1": "running", "order-2": "down", "order-3": "running", "front-end-1": "running",
+    }  # fmt: skip
+    assert snapshot.supervisor is None
+
+
+async def test_the_owner_of_a_services_port_is_its_process_when_no_supervisor_runs() -> None:
+    cluster = plan(Settings(port=free_ports()))
+    port = int(cluster.catalog.url.rpartition(":")[2])
+    server = await asyncio.start_server(lambda _r, writer: writer.close(), "127.0.0.1", port)
+    async with server, httpx.AsyncClient() as client:
+        snapshot = await take_snapshot(cluster, client)
+    assert (snapshot.services[0].pid, snapshot.services[0].state) == (os.getpid(), "starting")
+
+
+def _render(width: int, show: Callable[[Console], None]) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    show(console)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+async def test_no_cell_is_cut_when_the_terminal_is_ordinary(
+    width: int, cluster: Cluster, client: httpx.AsyncClient
+) -> None:
+    snapshot = await take_snapshot(cluster, client, _processes(cluster, order_2="failed"))
+
+    def show(console: Console) -> None:
+        for part in status_page(snapshot, console.width):
+            console.print(part)
+
+    lines = _render(width, show)
+    assert lines[2].split()[:7] == [
+        "order-1", "running", "follower", "1001", "http://127.0.0.1:8011", "17", "abababab",
+    ]  # fmt: skip
+    assert "…" not in "".join(lines)
+    assert "leader, as front-end-1 chose it: order-3" in lines
+
+
+async def test_the_missing_supervisor_and_reasons_are_told(cluster: Cluster) -> None:
+    snapshot = Snapshot.model_validate(
+        {"leader": None, "supervisor": None, "services": [
+            {"name": "catalog", "pid": None, "url": "u", "state": "failed", "uptime_s": None, "restarts": 0,
+             "reason": "two logs differ"},
+        ]}
+    )  # fmt: skip
+    text = "\n".join(str(part) for part in status_page(snapshot, 80))
+    assert "catalog: two logs differ" in text
+    assert "bazaar up" in text
+
+
+def test_the_verdict_comes_last_and_every_problem_before_it() -> None:
+    catalog = StocksAnswer(generation=1, head=HEAD, stocks=[])
+    verdict = verify_logs([], {"order-1": [], "order-2": []}, catalog)
+    lines = _render(80, lambda console: show_verdict(verdict, console))
+    assert lines == [
+        "wrong: order-1 holds 0 entries, there are 20",
+        "wrong: order-2 holds 0 entries, there are 20",
+        "not proven: order-1 holds 0 entries, there are 20 (and 1 more)",
+    ]
+
+
+# The control room.
+
+
+@pytest.fixture
+async def control(tmp_path: Path, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """The control room over one process, which is not supervised: whatever is asked of it, it is down."""
+
+    async def probe() -> str | None:
+        return None
+
+    cluster = plan(Settings(replicas=1))
+    names = [service.name for service in cluster.services]
+    children = [Child(name, ["true"], log=tmp_path / "log", env={}, probe=probe) for name in names]
+    app = create_control(cluster, Supervisor([children]), client, "s")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://control") as calls:
+        yield calls
+
+
+async def test_the_control_room_shows_the_snapshot(control: httpx.AsyncClient) -> None:
+    response = await control.get("/status", headers=SECRET)
+    snapshot = Snapshot.model_validate_json(response.content)
+    assert [each.state for each in snapshot.services] == ["down"] * 3
+    assert snapshot.leader == 3
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/status"), ("POST", "/services/order-1/kill")])
+async def test_the_control_room_refuses_whoever_does_not_know_the_secret(
+    control: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await control.request(method, path)
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/services/order-1/kill", 200),
+        ("/services/order-7/kill", 404),
+        ("/services/order-1/explode", 422),
+        ("/services/order-1/pause", 409),
+    ],
+)
+async def test_the_control_room_answers_in_the_one_shape(control: httpx.AsyncClient, path: str, code: int) -> None:
+    response = await control.post(path, headers=SECRET)
+    assert response.status_code == code
+    if code == 200:
+        assert response.json() == {"name": "order-1", "state": "down", "pid": None}
+    else:
+        assert response.json()["error"]["code"] == code
