@@ -7,15 +7,14 @@ The contract is the public API's. 503 and a connection that was never made are d
 import random
 from dataclasses import dataclass
 
-import aiohttp
 import httpx
 
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 1.0
 LONGEST_RETRY_AFTER_S = 5.0  # a server that asks for a longer pause is asked again after this one
 
-LOST = (httpx.RequestError, aiohttp.ClientError, OSError, TimeoutError)
-"""Everything that an attempt without an answer can raise; the aiohttp transport lets some of aiohttp's own through."""
+LOST = (httpx.RequestError, OSError, TimeoutError)
+"""Everything that an attempt without an answer can raise."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,11 @@ class Failure:
 
 def failure_of_error(error: BaseException) -> Failure:
     """What an attempt without an answer means."""
-    if _was_never_connected(error):
+    if isinstance(error, httpx.ConnectError):
         return Failure(is_definite=True, reason="the connection was refused")
     if isinstance(error, TimeoutError):
         return Failure(is_definite=False, reason="no answer in time")
     return Failure(is_definite=False, reason="the connection broke")
-
-
-def _was_never_connected(error: BaseException) -> bool:
-    # The aiohttp transport reports both a refused connection and one that broke later as httpx.ConnectTimeout: only the
-    # error underneath tells them apart.
-    return isinstance(error, httpx.ConnectError) or isinstance(error.__cause__, aiohttp.ClientConnectorError)
 
 
 def failure_of_answer(response: httpx.Response) -> Failure | None:

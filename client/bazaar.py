@@ -21,8 +21,8 @@ from pydantic import BaseModel, ValidationError
 
 from client.attempts import LOST, Failure, Pauses, failure_of_answer, failure_of_error
 from client.errors import NotAvailable, OutcomeUnknown, Rejected
-from client.keys import new_key
 from services.common.http import make_client
+from services.common.keys import new_key
 from services.common.models import (
     CacheData,
     CacheView,

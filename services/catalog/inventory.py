@@ -110,8 +110,10 @@ class Inventory:
         stocks: dict[str, Stock] = {}
         keys: set[str] = set()
         for trade in request.trades:
-            if trade.key in keys or self._position_of_key.get(trade.key, 0) > request.head.position:
+            known_at = self._position_of_key.get(trade.key, 0)
+            if trade.key in keys or known_at > request.head.position:
                 continue
+            assert not known_at, "a leader asks for no key that is in its log"
             keys.add(trade.key)
             stock = stocks.get(trade.name) or self.stocks[trade.name]
             changed = _traded(stock, trade, head.position + 1)

@@ -1,6 +1,6 @@
 """What is durable of the catalog: an interface, and its embedded implementation on SQLite."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,9 @@ from pydantic import TypeAdapter
 
 from services.catalog.inventory import Inventory, Plan
 from services.common.database import Database
-from services.common.models import Entry, Head, Stock
+from services.common.digest import follows, head_at
+from services.common.errors import IntegrityFailure
+from services.common.models import MAX_STOCK, Entry, Head, Stock
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -37,7 +39,7 @@ class Store(Protocol):
     """The catalog's durable state. Whatever returns is on the disk."""
 
     def load(self) -> Saved | None:
-        """What was saved; None for a new or lost database."""
+        """What was saved; None for a new or lost database. Raises IntegrityFailure when it contradicts itself."""
 
     def create(self, inventory: Inventory) -> None:
         """Save a rebuilt inventory, with the mark that sessions from before may be open."""
@@ -69,7 +71,17 @@ class SqliteStore:
         meta: dict[str, str] = dict(self._database.read("SELECT name, value FROM meta"))
         if "generation" not in meta:
             return None
-        inventory = Inventory(
+        try:
+            inventory = self._read_inventory(meta)
+            _check(inventory, Head.model_validate_json(meta["head"]))
+        except (AssertionError, KeyError, ValueError) as error:
+            message = f"{self._database.path.name} contradicts itself; delete it, it is rebuilt from the replicas"
+            raise IntegrityFailure(message) from error
+        sessions: dict[str, str] = dict(self._database.read("SELECT id, url FROM sessions"))
+        return Saved(inventory, sessions, is_rebuilt="rebuilt" in meta)
+
+    def _read_inventory(self, meta: Mapping[str, str]) -> Inventory:
+        return Inventory(
             generation=int(meta["generation"]),
             initial=_STOCKS.validate_json(meta["initial"]),
             stocks=[
@@ -84,9 +96,6 @@ class SqliteStore:
                 for (entry,) in self._database.read("SELECT entry FROM entries ORDER BY position")
             ],
         )
-        assert inventory.head == Head.model_validate_json(meta["head"]), "the entries end at the saved head"
-        sessions: dict[str, str] = dict(self._database.read("SELECT id, url FROM sessions"))
-        return Saved(inventory, sessions, is_rebuilt="rebuilt" in meta)
 
     def create(self, inventory: Inventory) -> None:
         """See `Store.create`."""
@@ -127,6 +136,21 @@ class SqliteStore:
     def close(self) -> None:
         """See `Store.close`."""
         self._database.close()
+
+
+def _check(inventory: Inventory, head: Head) -> None:
+    """Raise ValueError when what was read cannot have been written together."""
+    before = inventory.base
+    for entry in inventory.after(before.position):
+        if not follows(entry, before):
+            raise ValueError(f"position {entry.position} does not follow the one before")
+        before = head_at(entry, before)
+    if before != head:
+        raise ValueError("the entries do not end at the head")
+    if {s.name: s.price for s in inventory.stocks.values()} != {s.name: s.price for s in inventory.initial}:
+        raise ValueError("the stocks are not those that the bazaar began with")
+    if not all(0 <= stock.quantity <= MAX_STOCK for stock in inventory.stocks.values()):
+        raise ValueError("a quantity is out of bounds")
 
 
 def _put(writer: apsw.Connection, name: str, value: str) -> None:

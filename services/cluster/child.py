@@ -49,6 +49,7 @@ class Child:
         name: str,
         command: Sequence[str],
         *,
+        later_command: Sequence[str] | None = None,
         log: Path,
         env: Mapping[str, str],
         probe: Probe,
@@ -64,6 +65,7 @@ class Child:
         self.hopeless = asyncio.Event()  # never ready, and ends by itself again and again
         self._early_deaths = 0
         self._command = list(command)
+        self._later_command = list(later_command or command)  # once it has been ready
         self._env = dict(env)
         self._probe = probe
         self._restart = restart
@@ -219,7 +221,7 @@ class Child:
             self._log_start = log.tell()
             # A process group of its own: Ctrl-C in the terminal reaches the supervisor alone, which drains in order.
             return await asyncio.create_subprocess_exec(
-                *self._command,
+                *(self._later_command if self._was_ready else self._command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -180,10 +180,13 @@ class _Up:
             self._console.quiet = True
 
     def _children(self, kind: Kind, client: httpx.AsyncClient) -> list[Child]:
+        # A replica is declared lost for one rebuild: when the catalog's disk is lost again, its log counts again.
+        later = self._cluster.model_copy(update={"settings": self._cluster.settings.model_copy(update={"lost": []})})
         return [
             Child(
                 service.name,
                 command(self._cluster, service, self._data_dir),
+                later_command=command(later, service, self._data_dir),
                 log=self._data_dir / "logs" / f"{service.name}.log",
                 env=environment(),
                 probe=readiness(Peer(client, service.internal_url)),

@@ -58,6 +58,7 @@ def make_app(
     max_requests: int = 2_000,
 ) -> FastAPI:
     """An application without routes of its own. With a `secret` it is internal: no docs, and callers must know it."""
+    assert secret != "", "with an empty secret, a request without one would be let in"
     app = FastAPI(
         title=title,
         description=description,

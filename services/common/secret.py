@@ -33,5 +33,7 @@ def load_secret(data_dir: Path) -> str:
             Path(draft).unlink()
     secret = path.read_bytes().strip()
     if len(secret) < MIN_LENGTH or not secret.isascii():
-        raise BadSecret(f"{path} holds no secret of {MIN_LENGTH} or more ASCII characters; delete it, a new one is made")
+        raise BadSecret(
+            f"{path} holds no secret of {MIN_LENGTH} or more ASCII characters; delete it, a new one is made"
+        )
     return secret.decode("ascii")

@@ -35,11 +35,13 @@ def parse_json(body: bytes) -> Any:
 
 
 class StrictRequest(Request):
-    """A request whose body is read by `parse_json`."""
+    """A request whose body is read by `parse_json`, once."""
 
     async def json(self) -> Any:
-        """The body's value; MalformedBody or WrongMediaType when it has none."""
-        return parse_json(await self.body())
+        """The body's value. Raises MalformedBody."""
+        if not hasattr(self, "_json"):
+            self._json = parse_json(await self.body())
+        return self._json
 
 
 class StrictRoute(APIRoute):
@@ -51,9 +53,12 @@ class StrictRoute(APIRoute):
         takes_body = self.body_field is not None
 
         async def handle(request: Request) -> Response:
+            strict_request = StrictRequest(request.scope, request.receive)
             if takes_body:
                 _check_media_type(request)
-            return await handler(StrictRequest(request.scope, request.receive))
+                if await strict_request.body():
+                    await strict_request.json()  # here: within FastAPI's handler, what it raises loses its words
+            return await handler(strict_request)
 
         return handle
 

@@ -21,9 +21,4 @@ def listeners(settings: FrontEndSettings, app: FastAPI) -> tuple[Listener, ...]:
 
 
 if __name__ == "__main__":
-    launch(
-        "front-end",
-        FrontEndSettings,
-        create_app,
-        listeners,
-    )
+    launch("front-end", FrontEndSettings, create_app, listeners)

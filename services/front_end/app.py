@@ -31,7 +31,6 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
     The internal one must be served before the public one starts, because the catalog calls back when a session is
     opened, and after it has stopped: the end of the public one's lifespan ends the session.
     """
-    runtime = runtime or Runtime()
     metrics = Metrics()
     client = make_client(runtime, {SECRET_HEADER: secret})
     catalog = Peer(client, settings.catalog)

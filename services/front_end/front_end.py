@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from services.common.keys import new_key
 from services.common.models import FrontEndStatus, Trade, TradeRequest
 from services.common.runtime import Runtime
 from services.front_end.cache import Cache
 from services.front_end.forwarder import Forwarder
 from services.front_end.health import Replicas
-from services.front_end.keys import make_key
 from services.front_end.session import SessionKeeper
 from services.front_end.stocks import Stocks
 
@@ -45,5 +45,5 @@ class FrontEnd:
 
     def make_trade(self, wanted: TradeRequest, key: str | None) -> Trade:
         """The trade with its key, made here if the customer gave none. It is made once and survives every retry."""
-        key = key or make_key(self.runtime.wall_ms(), self.runtime.random)
+        key = key or new_key(self.runtime.wall_ms(), self.runtime.random)
         return Trade(key=key, name=wanted.name, type=wanted.type, quantity=wanted.quantity)

@@ -23,7 +23,8 @@ class Replicas:
         self._name = name
         self._clock = runtime.monotonic
         self._selection = Selection(peers, self._clock())
-        self._attempts: dict[int, set[asyncio.Timeout]] = {replica_id: set() for replica_id in peers}
+        # In the order in which they began, so that the same failure always cuts them in the same order.
+        self._attempts: dict[int, dict[asyncio.Timeout, None]] = {replica_id: {} for replica_id in peers}
         self._noticed_at: dict[int, float] = {}  # when a replica was last told who leads; silent ones are left out
         self._group: asyncio.TaskGroup | None = None
         self._changes = metrics.counter("bazaar_leader_changes_total", "How often another leader was selected, or none")
@@ -55,11 +56,11 @@ class Replicas:
     async def attempt(self, replica_id: int, left: float) -> AsyncIterator[None]:
         """Let the body try this replica for `left` seconds: TimeoutError after that, or as soon as it has failed."""
         async with asyncio.timeout(left) as limit:
-            self._attempts[replica_id].add(limit)
+            self._attempts[replica_id][limit] = None
             try:
                 yield
             finally:
-                self._attempts[replica_id].discard(limit)
+                self._attempts[replica_id].pop(limit, None)
 
     def failed(self, replica_id: int) -> None:
         """A request found that the replica refuses or resets connections: choose anew without waiting for a check."""
@@ -118,8 +119,10 @@ class Replicas:
         if change.leader is None:
             log.warning("no replica answers, so there is no leader", before=change.before)
             return
-        why = "replica {} failed" if change.before is not None else "there was none"
-        text = f"replica {change.leader} is the leader now, {after_s:.3f} s after {why.format(change.before)}"
+        if change.before is None:
+            text = f"replica {change.leader} is the leader now, after {after_s:.3f} s without one"
+        else:
+            text = f"replica {change.leader} is the leader now, {after_s:.3f} s after replica {change.before} failed"
         log.info(text, leader=change.leader, before=change.before, after_s=after_s)
         for replica_id in self.peers:
             self._notify(replica_id)

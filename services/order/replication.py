@@ -33,13 +33,23 @@ class FollowerLink:
         self.replica_id = replica_id
         self.position = 0
         self.is_awaited = True
-        self.push: Batcher[int, None] = Batcher(self._bring, max_batch=10_000)
         self._runtime = runtime
         self._log = log_
         self._peer = peer
         self._on_change = on_change
         self._head: Head | None = None  # its last answered head, when that is part of our log
         self._rests_until = 0.0
+        self._trips: Batcher[int, None] = Batcher(self._bring, max_batch=10_000)
+        self._last: tuple[int, asyncio.Future[None]] | None = None  # the last push, and when its trip is over
+
+    def push(self, position: int) -> None:
+        """Begin to bring the follower to `position`, unless that is under way. Nobody waits for the trip itself."""
+        if self._last is None or self._last[0] < position or self._last[1].done():
+            self._last = position, self._trips.enqueue(position)
+
+    async def close(self) -> None:
+        """Stop sending."""
+        await self._trips.close()
 
     async def _bring(self, positions: Sequence[int]) -> list[None]:
         """Send until its head covers all `positions`, or it must not be waited for."""
@@ -85,6 +95,8 @@ class FollowerLink:
         if answer.head.position <= self._log.head.position:
             self._head = answer.head
         self.position = answer.head.position
+        if request.entries and answer.head.position == before.position:
+            raise PeerError("the follower took nothing")
 
     def _give_up(self, why: str) -> None:
         if self.is_awaited:
@@ -111,13 +123,13 @@ class Replication:
     def push(self) -> None:
         """Begin to replicate everything that was taken so far."""
         for link in self._links:
-            _ = link.push.enqueue(self._log.head.position)  # nobody waits for the trip itself, but for `replicated`
+            link.push(self._log.head.position)
         self._update()
 
     async def close(self) -> None:
         """Stop sending."""
         for link in self._links:
-            await link.push.close()
+            await link.close()
 
     def _update(self) -> None:
         """The dangerous computation: the lowest head of all that are waited for, the own disk always among them."""

@@ -70,7 +70,7 @@ async def test_trade_without_a_field_is_refused(field: str) -> None:
         check(await post(bazaar, json.dumps(body)), 422)
 
 
-NOT_TEXT = [5, None, [], {}, True]
+NOT_TEXT: list[object] = [5, None, [], {}, True]
 BLANK_OR_LONG = ["", " ", "GameStart ", "A" * 65]
 CONTROLS = ["A\0B", "A\nB", "GameStart\n", "A\x1bB", "\ud800", "\u202eA", "GameStart\u200b"]
 OTHER_CHARACTERS = ["'; DROP TABLE", "../etc", "A/B", "\uff21", "\u00e9", "A%00"]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.run import run_seed
+from tests.simulation.run import Result, run_seed
 
 
 def main() -> int:
@@ -19,7 +19,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is a part of the trace
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+        again = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
+        os.execve(sys.executable, again, {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606 - this very command
     first, _, last = given.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     began = time.monotonic()
@@ -34,17 +35,22 @@ def main() -> int:
                 print("\n".join(result.story))
             if result.problems:
                 failed += 1
-                print(f"seed {result.seed}: {len(result.problems)} violations; replay: python -m tests.simulation {result.seed} --story")
+                print(f"seed {result.seed}: {len(result.problems)} violations; {_replay(result.seed, given.seconds)}")
                 for problem in result.problems[:5]:
                     print(f"    {problem}")
                 sys.stdout.flush()
             if len(seeds) == 1:
                 print(f"trace {result.trace}")
-    print(f"{len(seeds)} seeds, {failed} with violations, {time.monotonic() - began:.0f} s: {dict(totals)}; {len(points)} points")
+    took = time.monotonic() - began
+    print(f"{len(seeds)} seeds, {failed} with violations, {took:.0f} s: {dict(totals)}; {len(points)} points reached")
     return 1 if failed else 0
 
 
-def _one(given: "tuple[int, float]") -> "object":
+def _replay(seed: int, seconds: float) -> str:
+    return f"python -m tests.simulation {seed} --seconds {seconds:g} --story"
+
+
+def _one(given: tuple[int, float]) -> Result:
     return run_seed(given[0], faults_s=given[1])
 
 

@@ -23,7 +23,7 @@ class Customer:
         self._random = random.Random(world.random.getrandbits(64))
         self._history = history
         self._front_ends = front_ends
-        self._http = httpx.AsyncClient(transport=SimulatedTransport(world, self.name), timeout=None)
+        self._http = httpx.AsyncClient(transport=SimulatedTransport(world, self.name), timeout=None)  # noqa: S113 - see GIVE_UP_S
         self._trades: list[Operation] = []
         self._numbers: list[int] = [1]
         self.highest = 0
@@ -55,7 +55,13 @@ class Customer:
         kind = "buy" if self._random.random() < 0.6 else "sell"
         key = f"{self.name}-{len(self._trades)}"
         trade = Operation(
-            self.name, "trade", 0, name=self._random.choice(NAMES), key=key, type=kind, quantity=self._random.randint(1, 5)
+            self.name,
+            "trade",
+            0,
+            name=self._random.choice(NAMES),
+            key=key,
+            type=kind,
+            quantity=self._random.randint(1, 5),
         )
         self._trades.append(trade)
         await self._send(trade, twice=self._random.random() < 0.15)

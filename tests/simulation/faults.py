@@ -60,7 +60,7 @@ class Faults:
 
     def _strike(self) -> None:
         kinds = [self._kill] * 6 + [self._pause] * 4 + [self._partition] * 4 + [self._kill_at_point] * 4
-        kinds += [self._kill_all] + [self._wipe_replica]
+        kinds += [self._kill_all, self._wipe_replica]
         if self._random.random() < 0.3:
             kinds += [self._wipe_catalog]
         self._random.choice(kinds)()
@@ -104,7 +104,11 @@ class Faults:
         world.kill(process.name)
         if wipe:
             world.wipe(process.name)
-        self._later(seconds, lambda: world.start(process.name) if process.life is None else None)
+        self._later(seconds, lambda: self._up(process))
+
+    def _up(self, process: Process) -> None:
+        if process.life is None:
+            self._world.start(process.name)
 
     def _pause(self) -> None:
         process = self._some()
@@ -141,6 +145,9 @@ class Faults:
     _armed_for = "kill"
 
     def _at_point(self, life: Life, point: str) -> None:
+        if point == "catalog.start.waited":  # rebuilt, and nothing decided yet
+            status = self._world.processes["catalog"].apps["8010"].state.catalog.status()
+            self._starts[status.generation] = status.head.position
         if point != self._armed or not self._raging:
             return
         self._armed = None

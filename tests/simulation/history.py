@@ -1,10 +1,10 @@
 """What clients asked and were told, and what must hold of it: K1 to K9 of docs/design.md, exactly.
 
-Every operation gets an interval of positions in the order log at which it may have taken effect: a decided trade exactly
-its own position, a look-up from the position that made what it saw up to the one before the next change, an order query
-from its order's position on, "no such order" before it. The history is linearizable when positions can be chosen that
-respect real time, and for intervals on a line that is so exactly when no operation that ended before another one began
-must lie after it.
+Every operation gets an interval of moments in the order log at which it may have taken effect: a decided trade
+exactly its own position, a look-up between the change that made what it saw and the next one, an order query after
+its order's position, "no such order" before it. The history is linearizable when moments can be chosen that respect
+real time, and for intervals on a line that is so exactly when no operation that ended before another one began must
+lie after it.
 """
 
 import bisect
@@ -48,7 +48,7 @@ class Operation:
 
 @dataclass
 class Evidence:
-    """The end of a run: all logs, the catalog's stocks, the operations. starts: generation to the position it began at."""
+    """The end of a run: logs, the catalog's stocks, operations. starts: generation to the position that it began at."""
 
     initial: list[Stock]
     logs: dict[str, list[Entry]]
@@ -91,6 +91,7 @@ def _check_logs(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
         enough = entry.type == "sell" or held >= entry.quantity
         if enough != (entry.number is not None):
             yield f"K5: position {entry.position} was decided wrongly, there were {held} of {entry.name}"
+            return
         stocks = {**stocks, **fold([stocks[entry.name]], [entry])}
     if {s.name: (s.quantity, s.version) for s in evidence.stocks} != {
         s.name: (s.quantity, s.version) for s in stocks.values()
@@ -99,34 +100,40 @@ def _check_logs(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
 
 
 def _check_answers(operations: list[Operation], log: list[Entry]) -> Iterable[str]:
-    """K1 and K3, and the meaning of 503: what was answered is what is in the log."""
+    """K1, K3 and K7, and the meaning of 503: what was answered is what is in the log."""
     by_key = {entry.key: entry for entry in log}
     by_number = {entry.number: entry for entry in log if entry.number is not None}
-    executed_somewhere = {op.key for op in operations if op.kind == "trade" and op.status != 503}
+    maybe_executed = {op.key for op in operations if op.kind == "trade" and op.status != 503}
     for op in operations:
-        if op.status not in {0, 200, 201, 304, 404, 409, 422, 503, 504}:
+        if op.status not in {0, 200, 201, 404, 409, 422, 503, 504} or (op.status == 404 and op.kind != "order"):
             yield f"an answer that must not be: {op}"
-        if op.kind == "trade":
+        elif op.kind == "trade":
             entry = by_key.get(op.key)
-            if op.status == 201 and (entry is None or entry.number != op.seen["number"]):
-                yield f"K1: acknowledged, but the log has {entry}: {op}"
-            if op.status == 409 and (entry is None or entry.number is not None):
-                yield f"K3: refused, but the log has {entry}: {op}"
-            if op.status in {201, 409} and entry is not None and not _is_same(op, entry):
-                yield f"K1: answered for other content, the log has {entry}: {op}"
-            if op.status == 422 and (entry is None or _is_same(op, entry)):
-                yield f"K3: a key was called reused, but the log has {entry}: {op}"
-            if op.status == 503 and entry is not None and op.key not in executed_somewhere:
-                yield f"503 was not definite, the log has {entry}: {op}"
-            if op.status == 404:
-                yield f"a stock was not found: {op}"
-        if op.kind == "order" and op.status == 200:
+            wrong = _wrong_answer(op, entry, maybe_executed=op.key in maybe_executed)
+            if wrong:
+                yield f"{wrong}, the log has {entry}: {op}"
+        elif op.kind == "order" and op.status == 200:
             entry = by_number.get(op.number)
             seen = (op.seen["name"], op.seen["type"], op.seen["quantity"], op.seen["number"])
             if entry is None or seen != (entry.name, entry.type, entry.quantity, entry.number):
-                yield f"K7: the log has {entry}: {op}"
-        if op.kind == "look_up" and op.status == 404:
-            yield f"a stock was not found: {op}"
+                yield f"K7: another order, the log has {entry}: {op}"
+
+
+def _wrong_answer(op: Operation, entry: Entry | None, *, maybe_executed: bool) -> str | None:
+    """What is wrong with the answer to a trade whose key has `entry`."""
+    if op.status == 503:
+        return "503 was not definite" if entry is not None and not maybe_executed else None
+    if op.status not in {201, 409, 422}:
+        return None
+    if entry is None:
+        return "K1: answered, but not in the log"
+    if op.status == 422:
+        return "K3: called another trade's key" if _is_same(op, entry) else None
+    if not _is_same(op, entry):
+        return "K1: answered for other content"
+    if op.status == 409:
+        return "K3: refused, but executed" if entry.number is not None else None
+    return "K1: acknowledged under another number" if entry.number != op.seen["number"] else None
 
 
 def _is_same(op: Operation, entry: Entry) -> bool:
@@ -155,19 +162,19 @@ def _check_real_time(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
 
 
 def _span(op: Operation, evidence: Evidence, log: list[Entry]) -> tuple[int, int] | str | None:
-    """The positions after which the operation may have taken effect."""
+    """The first and the last moment at which the operation may have taken effect."""
     if op.kind == "trade":
         entry = next((entry for entry in log if entry.key == op.key), None)
         if entry is None or op.status in {422, 503, 504}:
             return None
         # A repeated key is answered with the old entry, so only the first trade with a key took effect there.
         first = min(other.began for other in evidence.operations if other.key == op.key)
-        return (entry.position, entry.position) if op.began == first else (entry.position, FOREVER)
+        return (at(entry.position), at(entry.position) if op.began == first else FOREVER)
     if op.kind == "order":
         position = next((entry.position for entry in log if entry.number == op.number), None)
         if op.status == 404:
-            return (0, position - 1) if position is not None else None
-        return (position, FOREVER) if op.status == 200 and position is not None else None
+            return (0, at(position) - 1) if position is not None else None
+        return (at(position) + 1, FOREVER) if op.status == 200 and position is not None else None
     if op.status != 200:
         return None
     return _span_of_look_up(op, evidence, log)
@@ -185,7 +192,12 @@ def _span_of_look_up(op: Operation, evidence: Evidence, log: list[Entry]) -> tup
     if quantity != op.seen["quantity"]:
         return f"K6: a look-up saw another quantity than {quantity}: {op}"
     following = next((position for position in changes if position > version), None)
-    return version, FOREVER if following is None else following - 1
+    return at(version) + 1, FOREVER if following is None else at(following) - 1
+
+
+def at(position: int) -> int:
+    """The moment at which an entry took effect. Reads lie between two of them, so moments are counted in halves."""
+    return 2 * position
 
 
 def _check_patience(evidence: Evidence, patience_s: float) -> Iterable[str]:

@@ -85,7 +85,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self._ready.clear()  # type: ignore[attr-defined]
         self._scheduled.clear()  # type: ignore[attr-defined]
 
-    def call_soon(
+    def call_soon(  # type: ignore[override] # typed with one variable for all arguments there
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """As asyncio's, for the process of `context`."""
@@ -95,7 +95,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
             return super().call_soon(callback, *args, context=context)
         return super().call_soon(life.run, callback, args, context, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override] # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's, for the process of `context`."""

@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from tests.simulation.loop import CURRENT_LIFE, Life, SimulatedLoop, life_contex
 
 SECRET = "simulated"
 
-STOCKS = "name,price,quantity\n" + "".join(f"S{i},{10 + i}.50,{quantity}\n" for i, quantity in enumerate((3, 8, 20, 60)))
+STOCKS = "name,price,quantity\nS0,10.50,3\nS1,11.50,8\nS2,12.50,20\nS3,13.50,60\n"
 
 
 class ProcessEnded(BaseException):
@@ -33,7 +34,7 @@ class ProcessEnded(BaseException):
 
 @dataclass
 class Process:
-    """A service at its address. life: None while it is down. death: done when that ends. exits: its own exit statuses."""
+    """A service at its address. life: None while it is down; death: done when it ends. exits: its own statuses."""
 
     name: str
     host: str
@@ -69,18 +70,18 @@ class World:
 
     def _lay_out(self, replicas: int, front_ends: int) -> None:
         orders = {i: f"http://127.0.0.1:{8010 + i}" for i in range(1, replicas + 1)}
-        common = {"data_dir": self.folder, "replicas": orders}
-        catalog = CatalogSettings(**common, stocks=self.folder / "stocks.csv")
-        self._add("catalog", "8010", lambda runtime: create_catalog(catalog, runtime, SECRET))
+        folder = self.folder
+        catalog = CatalogSettings(replicas=orders, data_dir=folder, stocks=folder / "stocks.csv")
+        self._add("catalog", "8010", partial(create_catalog, catalog, secret=SECRET))
         for i in orders:
-            order = OrderSettings(**common, replica_id=i)
-            self._add(f"order-{i}", str(8010 + i), lambda runtime, order=order: create_order(order, runtime, SECRET))
+            order = OrderSettings(replicas=orders, data_dir=folder, replica_id=i)
+            self._add(f"order-{i}", str(8010 + i), partial(create_order, order, secret=SECRET))
         for k in range(1, front_ends + 1):
-            front_end = FrontEndSettings(
-                replicas=orders, data_dir=self.folder, name=f"front-end-{k}", internal_port=8020 + k, cache_size=3
-            )
             name = f"front-end-{k}"
-            self._add(name, str(8000 + k), lambda runtime, s=front_end: create_front_end(s, runtime, SECRET))
+            front_end = FrontEndSettings(
+                replicas=orders, data_dir=folder, name=name, internal_port=8020 + k, cache_size=3
+            )
+            self._add(name, str(8000 + k), partial(create_front_end, front_end, secret=SECRET))
 
     def _add(self, name: str, port: str, build: Callable[[Runtime], FastAPI]) -> None:
         process = Process(name, port, build, self.loop.create_future())
@@ -103,7 +104,7 @@ class World:
         life = process.life = Life(name)
         process.death = self.loop.create_future()
         self.note(f"{name} starts")
-        self._spawn(life, self._live(process, life))
+        _ = self._spawn(life, self._live(process, life))
 
     async def _live(self, process: Process, life: Life) -> None:
         app = process.build(self._runtime(life))
@@ -208,7 +209,7 @@ class World:
         """Have a process answer a request; the future stays open when it dies or freezes before."""
         answer: asyncio.Future[httpx.Response] = self.loop.create_future()
         assert process.life is not None
-        self._spawn(process.life, _answer(app, request, answer))
+        _ = self._spawn(process.life, _answer(app, request, answer))
         return answer
 
     async def close(self) -> None:
@@ -246,13 +247,14 @@ async def _answer(app: FastAPI, request: httpx.Request, answer: "asyncio.Future[
         if body:
             return body.pop()
         await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     try:
         await app(scope, receive, send)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
         if not answer.done():
             answer.set_exception(error)
         return
@@ -283,7 +285,8 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
         if world.is_rough and world.random.random() < 0.005:
             _ = world.serve(process, app, request)  # delivered twice
         answer = world.serve(process, app, request)
-        await asyncio.wait([answer, death], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [answer, death]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             raise httpx.ReadError("reset", request=request)
         await asyncio.sleep(world.trip_s())

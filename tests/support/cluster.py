@@ -1,18 +1,20 @@
 """A whole bazaar of real processes for a test: started as a user would, broken from outside, and gone at the end."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import psutil
+from pydantic import BaseModel
 
 from client import BazaarClient
 from services.cluster.audit import verify_cluster
@@ -28,11 +30,12 @@ from services.common.models import Message
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
-POLL_EVERY_S = 0.02
+PATIENCE_S = 120.0  # no test depends on speed: a machine that is busy with other things gets all the time it needs
+POLL_EVERY_S = 0.05
 LAST_LINES = 25
 
 T = TypeVar("T")
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 class Gone(Exception):
@@ -78,11 +81,12 @@ class Cluster:
             await self.shut_down()
         finally:
             await self._stack.aclose()
+            self._client = None
 
     # The supervisor.
 
     async def launch(self) -> asyncio.subprocess.Process:
-        """Start `bazaar up` and do not wait for anything."""
+        """Start `bazaar up` with the `flags` of now and do not wait for anything."""
         assert self._supervisor is None, "the supervisor runs already"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self._output.open("ab") as output:
@@ -101,12 +105,14 @@ class Cluster:
         await self.launch()
         await self.wait_ready()
 
-    async def wait_ready(self) -> Snapshot:
-        """Wait until every service is running and every front-end has a leader."""
+    async def wait_ready(self, without: Collection[str] = ()) -> Snapshot:
+        """Wait until every service (but `without`) is running and every front-end has a leader."""
 
         async def ready() -> Snapshot | None:
             snapshot = await self.find_status()
-            if snapshot is None or any(each.state != "running" for each in snapshot.services):
+            if snapshot is None or any(
+                each.state != "running" for each in snapshot.services if each.name not in without
+            ):
                 return None
             has_leaders = all(each.leader for each in snapshot.services if each.role == "front-end")
             return snapshot if has_leaders else None
@@ -179,6 +185,12 @@ class Cluster:
         assert process.returncode is not None
         return process.returncode, output.decode(), errors.decode()
 
+    async def run_json(self, name: str, *arguments: str) -> Any:
+        """What `bazaar NAME --json` prints; it must succeed and print nothing else."""
+        code, output, errors = await self.run(name, *arguments, "--json")
+        assert (code, errors) == (0, ""), f"bazaar {name}: {code}, {output}, {errors}"
+        return json.loads(output)
+
     @property
     def urls(self) -> list[str]:
         """The public addresses of the front-ends."""
@@ -231,6 +243,34 @@ class Cluster:
         assert pid is not None, f"{name} has no process"
         return pid
 
+    async def leader(self) -> str:
+        """The replica that front-end-1 has selected, once it has one."""
+
+        async def selected() -> str | None:
+            leader = (await self.status()).leader
+            return None if leader is None else f"order-{leader}"
+
+        return await self.wait_until(selected, "there is a leader")
+
+    async def ask(self, name: str, path: str, answer: type[AnswerT]) -> AnswerT:
+        """GET from a service's internal listener, with the secret."""
+        url = next(each.internal_url for each in self.topology.services if each.name == name)
+        return await Peer(await self._internal(), url).call(path, answer, timeout_s=PATIENCE_S)
+
+    def database(self, name: str) -> Path:
+        """The database file of the catalog or of a replica."""
+        return self.data_dir / f"{name}.db"
+
+    def delete_database(self, name: str) -> None:
+        """Lose a service's disk; its process must be down."""
+        for path in self.data_dir.glob(f"{name}.db*"):
+            path.unlink()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Every structured line in a service's log, over all its lives."""
+        lines = (self.data_dir / "logs" / f"{name}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     def logs(self) -> str:
         """The ends of all logs, the supervisor's output first."""
         files = [self._output, *sorted((self.data_dir / "logs").glob("*.log"))]
@@ -254,10 +294,10 @@ class Cluster:
         """`bazaar start`."""
         return await self._act(name, "start")
 
-    async def kill_pid(self, name: str) -> int:
-        """SIGKILL for the process of a service, behind the supervisor's back; gives its id."""
+    async def kill_pid(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """SIGKILL, or another signal, for a service's process, behind the supervisor's back; gives its id."""
         pid = await self.pid(name)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return pid
 
     # Waiting.
@@ -274,14 +314,15 @@ class Cluster:
         except TimeoutError:
             raise AssertionError(f"not within {patience_s} s: {what}\n{self.logs()}") from None
 
-    async def wait_for_leader(self, replica_id: int) -> None:
-        """Wait until every front-end has selected this replica."""
+    async def wait_for_other_leader(self, old: str) -> None:
+        """Wait until every front-end has selected another replica than `old`."""
 
         async def selected() -> bool:
             services = (await self.status()).services
-            return all(each.leader == replica_id for each in services if each.role == "front-end")
+            leaders = [each.leader for each in services if each.role == "front-end"]
+            return all(leader is not None and f"order-{leader}" != old for leader in leaders)
 
-        await self.wait_until(selected, f"every front-end selects order-{replica_id}")
+        await self.wait_until(selected, f"every front-end selects another leader than {old}")
 
     async def wait_for_state(self, name: str, state: str) -> ServiceView:
         """Wait until a service is in this state."""

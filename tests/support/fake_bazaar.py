@@ -45,7 +45,7 @@ class FakeBazaar:
         )
         addresses = {number: replica_url(number) for number in self.replicas}
         known: dict[str, Any] = {"catalog": CATALOG, "replicas": addresses, "cache_size": 3, **settings}
-        self.app: FastAPI = create_app(FrontEndSettings(**known), runtime, secret=SECRET)
+        self.app: FastAPI = create_app(FrontEndSettings(**known), runtime, SECRET)
         self.front_end: FrontEnd = self.app.state.front_end
         self.client = _client(self.app)
         self.internal = _client(self.app.state.internal, {SECRET_HEADER: SECRET})

@@ -1,12 +1,18 @@
-"""Real bazaars for the system tests: each has its own data folder and ports, and leaves no process behind."""
+"""Real bazaars for the system tests.
 
-import sys
+Most tests share one, because starting one costs seconds. After every test it is checked as a whole (`Bazaar.check`);
+when a test or its check failed, the next test gets a new one.
+"""
+
+import inspect
 from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.support.cluster import Cluster
+from tests.support.system_bazaar import Bazaar, Standing
 
 HERE = Path(__file__).parent
 HAS_FAILED = pytest.StashKey[bool]()
@@ -15,10 +21,12 @@ MakeCluster = Callable[..., Cluster]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is a system test."""
+    """Everything in this folder is a system test, and all of them live in one event loop, as the shared bazaars do."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.system)
+            if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,6 +38,36 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Standing]:
+    """The shared bazaar: 3 replicas, 2 front-ends."""
+    shared = Standing(tmp_path_factory.mktemp("standing"), replicas=3, front_ends=2)
+    yield shared
+    await shared.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def small_standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Standing]:
+    """Another one: 2 replicas, 1 front-end, no cache."""
+    shared = Standing(tmp_path_factory.mktemp("small"), "--cache-size", "0", replicas=2, front_ends=1)
+    yield shared
+    await shared.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bazaar(standing: Standing, request: pytest.FixtureRequest) -> AsyncIterator[Bazaar]:
+    """The shared bazaar for one test: everything runs at its beginning, and must be sound at its end."""
+    async with standing.lent(lambda: request.node.stash.get(HAS_FAILED, False)) as lent:
+        yield lent
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def small_bazaar(small_standing: Standing, request: pytest.FixtureRequest) -> AsyncIterator[Bazaar]:
+    """The small shared bazaar for one test."""
+    async with small_standing.lent(lambda: request.node.stash.get(HAS_FAILED, False)) as lent:
+        yield lent
+
+
 @pytest.fixture
 def make_cluster(tmp_path: Path) -> MakeCluster:
     """Makes bazaars with flags of the test's choice, not started yet; the test enters them with `async with`."""
@@ -38,12 +76,3 @@ def make_cluster(tmp_path: Path) -> MakeCluster:
         return Cluster(tmp_path / name, *flags, **options)
 
     return make
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
-    """A running bazaar as `bazaar up` starts it: 3 replicas, 1 front-end."""
-    async with Cluster(tmp_path / "data") as running:
-        yield running
-        if request.node.stash.get(HAS_FAILED, False):
-            sys.stdout.write(running.logs())

@@ -354,7 +354,7 @@ async def test_the_caller_is_told_at_once_when_too_many_wait() -> None:
     with pytest.raises(BatcherFull):
         await batcher.submit(4)
     with pytest.raises(BatcherFull):
-        batcher.enqueue(5)
+        _ = batcher.enqueue(5)
     link.arrive(0)
     await first[0]
     await turns()
@@ -471,6 +471,43 @@ async def test_closing_does_nothing_when_nothing_waits() -> None:
 # Any order of events.
 
 
+class Play:
+    """Plays events in any order: calls, cancelled callers, trips that arrive or fail, and time that passes."""
+
+    def __init__(self, max_batch: int, in_flight: int) -> None:
+        self.link = Link()
+        self.calls: list[asyncio.Future[str]] = []
+        self._batcher = self.link.batcher(max_batch, in_flight=in_flight)
+        self._ended: set[int] = set()
+
+    async def step(self, what: str, number: int) -> None:
+        match what:
+            case "call":
+                self.calls.append(self._batcher.enqueue(len(self.calls)))
+            case "cancel" if self.calls:
+                self.calls[number % len(self.calls)].cancel()
+                await turns(1)  # so that a trip that nobody wants is known as cancelled before one is chosen to end
+            case "arrive":
+                self.end(number)
+            case "fail":
+                self.end(number, ConnectionError())
+            case "turn":
+                await turns(number)
+
+    def end(self, number: int, error: Exception | None = None) -> None:
+        """End one of the trips under way."""
+        trips = range(len(self.link.batches))
+        under_way = [trip for trip in trips if trip not in self._ended and trip not in self.link.cancelled]
+        if not under_way:
+            return
+        trip = under_way[number % len(under_way)]
+        self._ended.add(trip)
+        if error is None:
+            self.link.arrive(trip)
+        else:
+            self.link.fail(trip, error)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["call", "cancel", "arrive", "fail", "turn"]), st.integers(0, 9)), max_size=60),
@@ -485,44 +522,19 @@ def test_each_item_is_sent_once_and_answered_in_any_order_of_events(
 
 @in_fake_time
 async def _play(events: list[tuple[str, int]], max_batch: int, in_flight: int) -> None:
-    link = Link()
-    batcher = link.batcher(max_batch, in_flight=in_flight)
-    called: list[asyncio.Future[str]] = []
-    ended: set[int] = set()
-
-    def end(number: int, error: Exception | None = None) -> None:
-        open_ = [trip for trip in range(len(link.batches)) if trip not in ended and trip not in link.cancelled]
-        if open_:
-            trip = open_[number % len(open_)]
-            ended.add(trip)
-            if error is None:
-                link.arrive(trip)
-            else:
-                link.fail(trip, error)
-
+    play = Play(max_batch, in_flight)
     for what, number in events:
-        match what:
-            case "call":
-                called.append(batcher.enqueue(len(called)))
-            case "cancel" if called:
-                called[number % len(called)].cancel()
-                await turns(1)  # so that a trip that nobody wants is known as cancelled before one is chosen to end
-            case "arrive":
-                end(number)
-            case "fail":
-                end(number, ConnectionError())
-            case "turn":
-                await turns(number)
-    while not all(call.done() for call in called):
-        end(0)
+        await play.step(what, number)
+    while not all(call.done() for call in play.calls):
+        play.end(0)
         await turns()
-    sent = [item for batch in link.batches for item in batch]
+    sent = [item for batch in play.link.batches for item in batch]
     assert len(sent) == len(set(sent)), "no item is sent twice"
-    assert all(len(batch) <= max_batch for batch in link.batches)
-    assert link.most_under_way <= in_flight
-    for item, call in enumerate(called):
+    assert all(len(batch) <= max_batch for batch in play.link.batches)
+    assert play.link.most_under_way <= in_flight
+    for item, call in enumerate(play.calls):
         if not call.cancelled():
             assert call.exception() is not None or call.result() == f"answer {item}"
             assert item in sent
     await turns()
-    assert link.under_way == 0
+    assert play.link.under_way == 0

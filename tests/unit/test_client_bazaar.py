@@ -5,7 +5,6 @@ import random
 import uuid
 from decimal import Decimal
 
-import aiohttp
 import httpx
 import pytest
 
@@ -436,10 +435,3 @@ async def test_broken_connection_is_indefinite_when_the_transport_is_the_real_on
     async with server, BazaarClient(url, patience_s=0.4) as client:
         with pytest.raises(OutcomeUnknown):
             await client.buy("GameStart", 1)
-
-
-async def test_errors_of_aiohttp_stay_inside_when_the_transport_lets_them_through() -> None:
-    front_end = FakeFrontEnd()
-    front_end.faults.append(aiohttp.ClientPayloadError("as the test wants it"))
-    async with make(front_end) as client:
-        assert isinstance(await client.buy("GameStart", 1), Order)

@@ -210,7 +210,7 @@ def fill(database: Database) -> None:
     with database.transaction() as writer:
         writer.execute("INSERT INTO rows (text) VALUES ('before')")
         [(pages,)] = writer.execute("PRAGMA page_count").fetchall()
-    database._writer.execute(f"PRAGMA max_page_count = {pages}")  # noqa: SLF001 - there is no other way to a full disk
+    database._writer.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def test_disk_full_and_nothing_written_when_there_is_no_room(database: Database, path: Path) -> None:
@@ -245,7 +245,9 @@ def no_file_grows() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("rows", [1, 20_000], ids=["at the commit", "in the body"])
-def test_integrity_failure_and_nothing_written_when_a_write_fails(database: Database, tmp_path: Path, rows: int) -> None:
+def test_integrity_failure_and_nothing_written_when_a_write_fails(
+    database: Database, tmp_path: Path, rows: int
+) -> None:
     insert(database, "before")
     with database.transaction() as writer:
         writer.execute("PRAGMA cache_size = 10")  # so that a large body is written before its end

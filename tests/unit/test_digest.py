@@ -24,10 +24,12 @@ def test_digest_of_the_stocks_is_over_their_canonical_json_by_name() -> None:
 
 def test_digest_of_an_entry_is_over_the_digest_before_and_its_canonical_json() -> None:
     before = initial_digest(STOCKS)
-    content = '{"at":1760000000000,"key":"a","name":"GameStart","number":1,"position":1,"price":1599,"quantity":3,"type":"buy"}'
-    assert LOG[0].digest == sha256(before + content)
-    content = '{"at":1760000000000,"key":"b","name":"GameStart","number":null,"position":2,"price":1599,"quantity":1000000,"type":"buy"}'
-    assert LOG[1].digest == sha256(LOG[0].digest + content)
+    first = '{"at":1760000000000,"key":"a","name":"GameStart","number":1,"position":1,"price":1599,"quantity":3'
+    assert LOG[0].digest == sha256(before + first + ',"type":"buy"}')
+    second = (
+        '{"at":1760000000000,"key":"b","name":"GameStart","number":null,"position":2,"price":1599,"quantity":1000000'
+    )
+    assert LOG[1].digest == sha256(LOG[0].digest + second + ',"type":"buy"}')
 
 
 def test_digest_is_ascii_when_a_key_holds_quotes_and_backslashes() -> None:

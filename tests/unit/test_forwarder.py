@@ -17,13 +17,13 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.http import Peer, make_client
+from services.common.keys import new_key
 from services.common.metrics import Metrics
 from services.common.models import Trade, TradeOutcome, TradeResult
 from services.common.runtime import Runtime
 from services.common.timing import ANSWER_MARGIN_S, LAST_ATTEMPT_S, LOOK_UP_S, PAUSE_MIN_S, REQUEST_S
 from services.front_end.forwarder import Forwarder
 from services.front_end.health import Replicas
-from services.front_end.keys import make_key
 from tests.support.fake_network import FakeNetwork, Fault
 from tests.support.fake_replica import FakeLog, FakeReplica
 from tests.support.fake_time import FakeClock, in_fake_time, until
@@ -433,8 +433,9 @@ async def test_order_is_read_from_the_next_replica_when_the_leader_cannot_say() 
 @in_fake_time
 async def test_order_query_is_given_up_when_nobody_answers_in_time() -> None:
     async with forwarding() as parts:
-        for fault in ("refuses", "hangs"):
-            parts.fault(fault, 1, 2, 3)  # type: ignore[arg-type]
+        faults: list[Fault] = ["refuses", "hangs"]
+        for fault in faults:
+            parts.fault(fault, 1, 2, 3)
             began = parts.clock()
             with pytest.raises(Unavailable):
                 await parts.forwarder.order(1)
@@ -446,7 +447,7 @@ async def test_order_query_is_given_up_when_nobody_answers_in_time() -> None:
 
 def test_keys_made_here_are_uuids_in_time_order() -> None:
     source = random.Random(3)
-    keys = [make_key(1_760_000_000_000 + later, source) for later in range(100)]
+    keys = [new_key(1_760_000_000_000 + later, source) for later in range(100)]
     assert keys == sorted(keys)
     assert len(set(keys)) == 100
     for key in keys:

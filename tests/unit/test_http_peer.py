@@ -1,4 +1,4 @@
-"""Calls to another service over real sockets: refused, lost and answered are told apart, whatever the other side does."""
+"""Calls to another service over real sockets: refused, lost and answered are told apart, whoever is there."""
 
 import asyncio
 import os
@@ -153,9 +153,9 @@ async def test_answer_is_read_and_the_message_sent_as_json_when_all_is_well() ->
 
 async def test_answer_is_read_when_it_comes_in_chunks_and_pieces() -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    async with serving(says(head, b"8\r\n" + MINE[:8], b"\r\na\r\n" + MINE[8:], b"\r\n0\r\n\r\n")) as server:
-        async with peer_at(server.port) as peer:
-            assert (await call(peer)).outcome == "mine"
+    handler = says(head, b"8\r\n" + MINE[:8], b"\r\na\r\n" + MINE[8:], b"\r\n0\r\n\r\n")
+    async with serving(handler) as server, peer_at(server.port) as peer:
+        assert (await call(peer)).outcome == "mine"
 
 
 async def test_status_and_message_are_told_when_the_peer_answers_an_error() -> None:
@@ -198,7 +198,9 @@ async def test_lost_when_the_connection_ends_without_an_answer(then: str) -> Non
 
 
 @pytest.mark.parametrize("then", ["closes", "resets"])
-@pytest.mark.parametrize("part", [b"HTTP/1.1 200", OK[:40], OK[:-1], b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\n"])
+@pytest.mark.parametrize(
+    "part", [b"HTTP/1.1 200", OK[:40], OK[:-1], b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\n"]
+)
 async def test_lost_when_the_connection_ends_within_the_answer(part: bytes, then: str) -> None:
     assert type(await failure(says(part, then=then))) is PeerLost
 
@@ -361,7 +363,9 @@ async def test_refused_but_not_gone_when_the_name_is_unknown() -> None:
     assert not isinstance(failed.value, PeerGone)
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "ftp://127.0.0.1:1", "http://127.0.0.1:99999", "http://", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "ftp://127.0.0.1:1", "http://127.0.0.1:99999", "http://", "http://[::1"]
+)
 async def test_a_peer_error_when_the_address_makes_no_sense(url: str) -> None:
     async with make_client(Runtime()) as client:
         with pytest.raises(PeerError):
@@ -426,9 +430,11 @@ async def test_message_is_sent_in_ascii_json_when_it_holds_odd_text() -> None:
         ("", False),
     ],
 )
-def test_loopback_is_this_machine_and_no_other(url: str, expected: bool) -> None:  # noqa: FBT001 - a parameter
+def test_loopback_is_this_machine_and_no_other(url: str, expected: bool) -> None:
     assert is_loopback(url) is expected
 
 
 def test_client_has_no_time_limit_of_its_own() -> None:
-    assert make_client(Runtime(transport=lambda: httpx.MockTransport(lambda _: httpx.Response(200)))).timeout == httpx.Timeout(None)
+    assert make_client(
+        Runtime(transport=lambda: httpx.MockTransport(lambda _: httpx.Response(200)))
+    ).timeout == httpx.Timeout(None)

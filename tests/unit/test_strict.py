@@ -1,5 +1,6 @@
 """Reading JSON without mercy: what is a body of the bazaar, and what is none."""
 
+import contextlib
 import json
 import random
 from typing import Any
@@ -69,6 +70,11 @@ def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
+BAD_NAMES: list[Any] = [
+    *(5, None, [], {}, True, "", " ", "Game Start", "x" * 65, "Game\x00", "GameStart\n", "\nGameStart", "\x1b[0m"),
+    *("\ud800", "\u202eGame", "'; DROP TABLE stocks", "../secret", "GameStart\u200b", "\uff27ameStart", "é"),
+]
+
 INVALID: dict[str, bytes] = {
     "an array": b"[]",
     "a string": b'"hello"',
@@ -87,24 +93,7 @@ INVALID: dict[str, bytes] = {
     },
     **{
         f"name {json.dumps(name)[:20]}": json.dumps({"name": name, "type": "buy", "quantity": 3}).encode()
-        for name in [
-            *(
-                5,
-                None,
-                [],
-                {},
-                True,
-                "",
-                " ",
-                "Game Start",
-                "x" * 65,
-                "Game\x00",
-                "GameStart\n",
-                "\nGameStart",
-                "\x1b[0m",
-            ),
-            *("\ud800", "\u202eGame", "'; DROP TABLE stocks", "../secret", "GameStart\u200b", "ＧameStart", "é"),
-        ]
+        for name in BAD_NAMES
     },
     **{
         f"type {json.dumps(kind)}": json.dumps({"name": "GameStart", "type": kind, "quantity": 3}).encode()
@@ -145,16 +134,14 @@ JSON = st.recursive(
 
 
 @given(JSON, st.booleans())
-def test_body_is_read_as_written_when_any_value_was_encoded(value: Any, ascii_only: bool) -> None:  # noqa: FBT001 - a strategy's value
+def test_body_is_read_as_written_when_any_value_was_encoded(value: Any, ascii_only: bool) -> None:
     assert parse_json(json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")) == value
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_value_or_refused(body: bytes) -> None:
-    try:
+    with contextlib.suppress(MalformedBody):
         parse_json(body)
-    except MalformedBody:
-        pass
 
 
 def test_every_change_of_one_byte_is_a_value_or_refused() -> None:

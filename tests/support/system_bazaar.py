@@ -1,0 +1,149 @@
+"""A bazaar of real processes together with everything its customers were told, and the check that holds one to the other."""
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from client import BazaarClient
+from tests.support.cluster import Cluster
+from tests.support.system_evidence import History, Row, contradictions, initial_stocks, read_catalog, read_log
+from tests.support.system_ledger import PATIENCE_S, Customer, Ledger, Traders
+
+REPEATED = 3  # of the first and of the last trades
+PAGE = 1_000
+
+
+class Bazaar:
+    """A running bazaar and its customers' ledger. `http` speaks to it without the client library."""
+
+    def __init__(self, cluster: Cluster, http: httpx.AsyncClient) -> None:
+        self.cluster = cluster
+        self.http = http
+        self.ledger = Ledger()
+
+    @property
+    def url(self) -> str:
+        """The first front-end's public address."""
+        return self.cluster.urls[0]
+
+    @asynccontextmanager
+    async def trading(self, count: int = 3) -> AsyncIterator[Traders]:
+        """So many customers trade during the body; before and after it, some of their trades are answered."""
+        traders = Traders(self.ledger)
+        async with traders.trading(self.cluster.urls, count):
+            await traders.more(10)
+            yield traders
+            await traders.more(10)
+
+    @asynccontextmanager
+    async def customer(self, *urls: str) -> AsyncIterator[Customer]:
+        """One customer whose answers go into the ledger; `urls` are all front-ends' unless given."""
+        async with BazaarClient(*(urls or self.cluster.urls), patience_s=PATIENCE_S) as client:
+            yield Customer(client, self.ledger)
+
+    async def check(self) -> None:
+        """Fail unless nothing acknowledged is lost, doubled or contradicted. Every service must be up."""
+        snapshot = await self.cluster.wait_level()
+        logs = {each.name: read_log(self.cluster.database(each.name)) for each in self.cluster.topology.of("order")}
+        log = next(iter(logs.values()))
+        different = [name for name, other in logs.items() if other != log]
+        assert not different, f"the logs of {different} are not that of {next(iter(logs))}"
+        history = History(initial_stocks(), log)
+        problems = history.problems + contradictions(history, self.ledger)
+        assert not problems, problems[:10]
+        heads = {each.name: each.head and each.head.model_dump() for each in snapshot.services if each.role != "front-end"}
+        assert heads == dict.fromkeys(heads, history.head), "what the services say is not what their files hold"
+        catalog = read_catalog(self.cluster.database("catalog"))
+        assert (catalog.stocks, catalog.head) == (history.stocks, history.head), "the quantities do not add up"
+        for url in self.cluster.urls:
+            await self._check_front_end(url, history)
+        verdict = await self.cluster.verify()
+        assert verdict.passed, verdict.problems
+        self.ledger.seen.clear()  # judged; what was told goes on being held against every later log
+
+    async def log(self) -> list[Row]:
+        """The order log at rest."""
+        await self.cluster.wait_level()
+        return read_log(self.cluster.database("order-1"))
+
+    async def _check_front_end(self, url: str, history: History) -> None:
+        """What a front-end shows, and how it answers trades that are sent again, must be what is in the log."""
+        async with BazaarClient(url, patience_s=PATIENCE_S) as client:
+            stocks = {each.name: (int(each.price * 100), each.quantity) async for each in client.stocks()}
+            assert stocks == {name: (stock.price, stock.quantity) for name, stock in history.stocks.items()}
+            orders, after = [], 0
+            while after is not None:
+                page = await client.orders(after, PAGE)
+                orders += page.data
+                after = page.next
+            assert [tuple(order.model_dump().values()) for order in orders] == [
+                (row.number, row.name, row.type, row.quantity) for row in history.orders.values()
+            ]
+            assert await client.order(len(orders) + 1) is None
+            customer = Customer(client, self.ledger)
+            for told in (self.ledger.told[:REPEATED] + self.ledger.told[-REPEATED:]):
+                await customer.ask_again(told)
+        assert not self.ledger.problems, self.ledger.problems
+
+
+@asynccontextmanager
+async def open_bazaar(make: Callable[[], Cluster]) -> AsyncIterator[Bazaar]:
+    """A bazaar for one test; after the body it must pass the check."""
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http, make() as cluster:
+        bazaar = Bazaar(cluster, http)
+        yield bazaar
+        await bazaar.check()
+
+
+class Standing:
+    """A bazaar that tests share: started for the first of them, and anew after one that failed."""
+
+    def __init__(self, folder: Path, *flags: str, replicas: int, front_ends: int) -> None:
+        self._folder = folder
+        self._flags = flags
+        self._replicas = replicas
+        self._front_ends = front_ends
+        self._stack = AsyncExitStack()
+        self._bazaar: Bazaar | None = None
+        self._started = 0
+
+    async def get(self) -> Bazaar:
+        """The bazaar, running."""
+        if self._bazaar is None:
+            self._started += 1
+            cluster = Cluster(
+                self._folder / f"data-{self._started}",
+                *self._flags,
+                replicas=self._replicas,
+                front_ends=self._front_ends,
+            )
+            await self._stack.enter_async_context(cluster)
+            http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_S))
+            self._bazaar = Bazaar(cluster, http)
+        return self._bazaar
+
+    @asynccontextmanager
+    async def lent(self, has_failed: Callable[[], bool]) -> AsyncIterator[Bazaar]:
+        """For one test. It must pass the check afterwards; after a failure the next test gets another one."""
+        bazaar = await self.get()
+        is_sound = False
+        try:
+            yield bazaar
+            is_sound = not has_failed()
+            if is_sound:
+                is_sound = False
+                await bazaar.cluster.wait_ready()
+                await bazaar.check()
+                is_sound = True
+        finally:
+            if not is_sound:
+                sys.stdout.write(bazaar.cluster.logs())
+                await self.close()
+
+    async def close(self) -> None:
+        """Stop it; no process may be left."""
+        self._bazaar = None
+        await self._stack.aclose()
