@@ -64,6 +64,9 @@ class Catalog:
 
     async def close(self) -> None:
         """Finish what is being decided, then let go of the store."""
+        if not self._may_decide.is_set():
+            for task in self._decides:  # none of them has begun, and nobody will let them any more
+                task.cancel()
         await asyncio.gather(*self._decides, return_exceptions=True)
         self._disk.close()
         self._store.close()

@@ -158,7 +158,7 @@ class Sessions:
                             self._drop(session)
                         return
                 except (PeerError, TimeoutError):
-                    await asyncio.sleep(min(TELL_AGAIN_S, left))
+                    await asyncio.sleep(TELL_AGAIN_S)
             if session.id in self._live:
                 log.warning("a front-end did not answer until its lease was over", session=session.id)
                 self._drop(session)
@@ -190,4 +190,4 @@ class Sessions:
                     return
             except PeerError:
                 pass
-            await asyncio.sleep(min(TELL_AGAIN_S, left))
+            await asyncio.sleep(TELL_AGAIN_S)

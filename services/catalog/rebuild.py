@@ -6,6 +6,9 @@
 3. The longest log is copied and its digests are checked; every other log must be a prefix of it. If not, nothing is
    saved: the replicas are named and the catalog stops for good.
 4. The log is folded over the initial stocks.
+
+A replica that is not any more what it answered (its disk was lost meanwhile, or it adopted a still higher generation)
+makes all of this begin again.
 """
 
 import asyncio
@@ -14,8 +17,8 @@ from typing import TypeVar
 
 from services.catalog.inventory import Inventory, fold_one
 from services.common.digest import empty_head, follows, head_at
-from services.common.errors import IntegrityFailure
-from services.common.http import Peer, PeerError
+from services.common.errors import IntegrityFailure, Unavailable
+from services.common.http import Peer, PeerAnswered, PeerError
 from services.common.logs import get_log
 from services.common.models import (
     MAX_ENTRIES,
@@ -35,6 +38,10 @@ log = get_log(__name__)
 AnswerT = TypeVar("AnswerT", GenerationAnswer, AdoptAnswer, EntriesAnswer)
 
 
+class _Changed(Exception):
+    """A replica is not what it answered before."""
+
+
 class Rebuild:
     """One rebuild. `replicas` are all but those declared lost; `initial` gives the stocks of a new bazaar."""
 
@@ -46,17 +53,27 @@ class Rebuild:
 
     async def run(self) -> Inventory:
         """Wait for every replica, however long, and give the state. Raises IntegrityFailure."""
+        if not self._replicas:
+            raise IntegrityFailure("every replica was declared lost: there is nothing to rebuild from")
         while True:
-            known = await self._ask_all("/generation", GenerationAnswer)
-            await self._runtime.point("catalog.rebuild.generations_known")
-            generation, stocks = self._next_generation(known)
-            adopted = await self._ask_all("/adopt", AdoptAnswer, AdoptRequest(generation=generation, stocks=stocks))
-            await self._runtime.point("catalog.rebuild.adopted")
-            if any(answer.generation > generation for answer in adopted.values()):
-                continue  # somebody adopted a higher one in between
-            refused = [i for i, answer in adopted.items() if answer.outcome == "refused"]
-            self._refuse(refused, "the log there began with other initial stocks")
-            return await self._copy(generation, stocks, {i: answer.head for i, answer in adopted.items()})
+            try:
+                return await self._try()
+            except _Changed as change:
+                log.warning("the rebuild begins again", reason=str(change))
+                await asyncio.sleep(REBUILD_AGAIN_S)
+
+    async def _try(self) -> Inventory:
+        known = await self._ask_all("/generation", GenerationAnswer)
+        await self._runtime.point("catalog.rebuild.generations_known")
+        generation, stocks = self._next_generation(known)
+        adopted = await self._ask_all("/adopt", AdoptAnswer, AdoptRequest(generation=generation, stocks=stocks))
+        await self._runtime.point("catalog.rebuild.adopted")
+        for replica_id, answer in adopted.items():
+            if answer.generation > generation:
+                raise _Changed(f"order-{replica_id} has adopted a higher generation in between")
+        refused = [i for i, answer in adopted.items() if answer.outcome == "refused"]
+        self._refuse(refused, "the log there began with other initial stocks")
+        return await self._copy(generation, stocks, {i: answer.head for i, answer in adopted.items()})
 
     def _next_generation(self, known: Mapping[int, GenerationAnswer]) -> tuple[int, list[Stock]]:
         """1 + the highest generation among the replicas, and the stocks that it began with."""
@@ -75,7 +92,7 @@ class Rebuild:
         stocks = {stock.name: stock for stock in initial}
         entries: list[Entry] = []
         while head.position < heads[longest].position:
-            for entry in await self._read(longest, head.position, heads[longest].position):
+            for entry in await self._read(longest, generation, head.position, heads[longest].position):
                 if not follows(entry, head):
                     raise IntegrityFailure(f"the log of order-{longest} is broken at position {entry.position}")
                 head = head_at(entry, head)
@@ -92,9 +109,12 @@ class Rebuild:
         log.info("state rebuilt from all replicas", generation=generation, position=head.position, longest=longest)
         return Inventory(generation, initial, stocks.values(), base, entries)
 
-    async def _read(self, replica_id: int, after: int, until: int) -> list[Entry]:
+    async def _read(self, replica_id: int, generation: int, after: int, until: int) -> list[Entry]:
         path = f"/entries?after={after}&limit={min(MAX_ENTRIES, until - after)}"
-        return (await self._ask(replica_id, path, EntriesAnswer)).entries
+        answer = await self._ask(replica_id, path, EntriesAnswer)
+        if answer.generation != generation or not answer.entries:
+            raise _Changed(f"order-{replica_id} has not the log any more that it had")
+        return answer.entries
 
     async def _ask_all(
         self, path: str, answer: type[AnswerT], message: AdoptRequest | None = None
@@ -110,7 +130,10 @@ class Rebuild:
         while True:
             try:
                 result = await self._replicas[replica_id].call(path, answer, message, timeout_s=REPLICA_CALL_S)
-            except PeerError:
+            except PeerError as error:
+                if answer is EntriesAnswer and isinstance(error, PeerAnswered) and error.status == Unavailable.code:
+                    raise _Changed(f"order-{replica_id} has no generation any more") from error
+                self.waiting_for.add(replica_id)
                 await asyncio.sleep(REBUILD_AGAIN_S)
             else:
                 self.waiting_for.discard(replica_id)

@@ -10,6 +10,7 @@ PeerError
 
 import asyncio
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -63,9 +64,29 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+class _Client(httpx.AsyncClient):
+    """httpx's client without cookies, redirects, authentication and hooks, which cost more than the call itself."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, headers: Mapping[str, str] | None) -> None:
+        super().__init__(transport=transport, headers=headers, timeout=None)  # noqa: S113 - limits are the caller's
+        self._direct = transport
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **_: object) -> httpx.Response:
+        """Hand the request to the transport, and read the answer."""
+        response = await self._direct.handle_async_request(request)
+        response.request = request
+        if not stream:
+            try:
+                await response.aread()
+            except BaseException:
+                await response.aclose()
+                raise
+        return response
+
+
 def make_client(runtime: Runtime, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
     """The one place where a client is made. Time limits are the caller's (`Peer.call`), not the client's."""
-    return httpx.AsyncClient(transport=runtime.transport(), headers=headers, timeout=None)  # noqa: S113 - see above
+    return _Client(runtime.transport(), headers)
 
 
 class Peer:
@@ -74,6 +95,7 @@ class Peer:
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self.url = url
         self._client = client
+        self._headers = [*client.headers.raw, (b"content-type", b"application/json")]
 
     async def call(
         self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
@@ -101,10 +123,18 @@ class Peer:
             raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
 
     async def _send(self, path: str, message: BaseModel | None) -> httpx.Response:
+        url = _parsed(self.url + path)
         if message is None:
-            return await self._client.get(self.url + path)
-        body = message.model_dump_json().encode()
-        return await self._client.post(self.url + path, content=body, headers={"content-type": "application/json"})
+            request = httpx.Request("GET", url, headers=self._headers)
+        else:
+            request = httpx.Request("POST", url, headers=self._headers, content=message.model_dump_json().encode())
+        return await self._client.send(request)
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(url: str) -> httpx.URL:
+    """Addresses are few and parsing them is slow."""
+    return httpx.URL(url)
 
 
 def _message_of(response: httpx.Response) -> str:

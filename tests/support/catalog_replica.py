@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import httpx
 
-from services.common.digest import follows
+from services.common.digest import follows, head_at
 from services.common.models import (
     MAX_ENTRIES,
     AdoptAnswer,
@@ -92,9 +92,11 @@ class LogReplica:
     def take(self, told: DecideAnswer) -> None:
         """Append what is new, which must continue this log."""
         assert told.generation == self.generation
+        head = self.head
         for entry in told.entries:
             if entry.position <= len(self.entries):
                 assert entry == self.entries[entry.position - 1]
                 continue
-            assert follows(entry, self.head), f"position {entry.position} does not follow"
+            assert follows(entry, head), f"position {entry.position} does not follow"
             self.entries.append(entry)
+            head = head_at(entry, head)

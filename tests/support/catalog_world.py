@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from services.catalog.app import create_app
 from services.catalog.catalog import Catalog
@@ -43,12 +44,17 @@ PATIENCE_S = 600.0
 
 
 def in_catalog_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run an async test under simulated time, with an end."""
+    """Run an async test under simulated time, with an end. What is logged is shown when it fails."""
 
     @functools.wraps(test)
     async def limited(*args: P.args, **kwargs: P.kwargs) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await test(*args, **kwargs)
+        with capture_logs() as logs:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await test(*args, **kwargs)
+            except BaseException as error:
+                error.add_note("\n".join(str(entry) for entry in logs))
+                raise
 
     return in_fake_time(limited)
 

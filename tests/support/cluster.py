@@ -89,7 +89,7 @@ class Cluster:
         """Start `bazaar up` with the `flags` of now and do not wait for anything."""
         assert self._supervisor is None, "the supervisor runs already"
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self._output.open("ab") as output:
+        with self.output.open("ab") as output:
             self._supervisor = await asyncio.create_subprocess_exec(
                 *self.command("up", "--port", str(self.port), *self.flags),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -216,10 +216,8 @@ class Cluster:
         return topology
 
     async def status(self) -> Snapshot:
-        """The supervisor's snapshot."""
-        snapshot = await self.find_status()
-        assert snapshot is not None, "the supervisor does not answer"
-        return snapshot
+        """The supervisor's snapshot, as soon as it answers."""
+        return await self.wait_until(self.find_status, "the supervisor answers")
 
     async def find_status(self) -> Snapshot | None:
         """The supervisor's snapshot, None while it does not answer. Raises Gone when it has ended."""
@@ -273,7 +271,7 @@ class Cluster:
 
     def logs(self) -> str:
         """The ends of all logs, the supervisor's output first."""
-        files = [self._output, *sorted((self.data_dir / "logs").glob("*.log"))]
+        files = [self.output, *sorted((self.data_dir / "logs").glob("*.log"))]
         return "".join(f"--- {file}\n" + "\n".join(tail(file)[-LAST_LINES:]) + "\n" for file in files)
 
     # What breaks it.
@@ -362,5 +360,6 @@ class Cluster:
         return self._client
 
     @property
-    def _output(self) -> Path:
+    def output(self) -> Path:
+        """What the supervisor printed."""
         return self.data_dir.with_name(self.data_dir.name + ".up.log")

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from services.common.background import background
 from services.common.http import Peer, make_client
@@ -29,10 +29,14 @@ def replica_url(replica_id: int) -> str:
 
 
 class HeldDisk:
-    """A disk on the event loop. While it is held, work that was begun waits; `error` is raised in place of work."""
+    """A disk on the event loop. While it is held, work that was begun waits; `error` is raised in place of work.
+
+    is_dead: nothing reaches the disk any more, for its process was killed.
+    """
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.is_dead = False
         self.is_closed = False
         self.begun = 0
         self.done = 0
@@ -56,6 +60,8 @@ class HeldDisk:
             await self._free.wait()
             if self.error is not None:
                 raise self.error
+            if self.is_dead:
+                return cast(T, None)
             result = work()
             self.done += 1
             return result

@@ -1,4 +1,4 @@
-"""A bazaar of real processes together with everything its customers were told, and the check that holds one to the other."""
+"""A bazaar of real processes with everything its customers were told, and the check that holds one to the other."""
 
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -54,12 +54,15 @@ class Bazaar:
         history = History(initial_stocks(), log)
         problems = history.problems + contradictions(history, self.ledger)
         assert not problems, problems[:10]
-        heads = {each.name: each.head and each.head.model_dump() for each in snapshot.services if each.role != "front-end"}
+        heads = {
+            each.name: each.head and each.head.model_dump() for each in snapshot.services if each.role != "front-end"
+        }
         assert heads == dict.fromkeys(heads, history.head), "what the services say is not what their files hold"
         catalog = read_catalog(self.cluster.database("catalog"))
         assert (catalog.stocks, catalog.head) == (history.stocks, history.head), "the quantities do not add up"
         for url in self.cluster.urls:
             await self._check_front_end(url, history)
+        self._check_logs()
         verdict = await self.cluster.verify()
         assert verdict.passed, verdict.problems
         self.ledger.seen.clear()  # judged; what was told goes on being held against every later log
@@ -69,22 +72,29 @@ class Bazaar:
         await self.cluster.wait_level()
         return read_log(self.cluster.database("order-1"))
 
+    def _check_logs(self) -> None:
+        """No log, and nothing that the supervisor says, may hold the secret."""
+        folder = self.cluster.data_dir
+        secret = (folder / "secret").read_bytes().strip()
+        for path in (*(folder / "logs").iterdir(), self.cluster.output, folder / "cluster.json"):
+            assert secret not in path.read_bytes(), f"{path} holds the secret"
+
     async def _check_front_end(self, url: str, history: History) -> None:
         """What a front-end shows, and how it answers trades that are sent again, must be what is in the log."""
         async with BazaarClient(url, patience_s=PATIENCE_S) as client:
             stocks = {each.name: (int(each.price * 100), each.quantity) async for each in client.stocks()}
             assert stocks == {name: (stock.price, stock.quantity) for name, stock in history.stocks.items()}
-            orders, after = [], 0
-            while after is not None:
-                page = await client.orders(after, PAGE)
+            page = await client.orders(limit=PAGE)
+            orders = page.data
+            while page.next is not None:
+                page = await client.orders(page.next, PAGE)
                 orders += page.data
-                after = page.next
             assert [tuple(order.model_dump().values()) for order in orders] == [
                 (row.number, row.name, row.type, row.quantity) for row in history.orders.values()
             ]
             assert await client.order(len(orders) + 1) is None
             customer = Customer(client, self.ledger)
-            for told in (self.ledger.told[:REPEATED] + self.ledger.told[-REPEATED:]):
+            for told in self.ledger.told[:REPEATED] + self.ledger.told[-REPEATED:]:
                 await customer.ask_again(told)
         assert not self.ledger.problems, self.ledger.problems
 

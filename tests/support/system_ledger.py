@@ -1,6 +1,6 @@
 """What customers of a bazaar were told, and when: the evidence against which its data are held.
 
-Times are seconds of this process's monotonic clock: `sent` from before a request left, `answered` from after its answer.
+Times are seconds of this process's monotonic clock: `sent` is just before the request, `answered` just after the answer.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Who is told before a stock changes: leases by a clock of the test's, front-ends that refuse, hang, lie and come back."""
+"""Who is told before a stock changes: leases by the test's clock, front-ends that refuse, hang and come back."""
 
 import asyncio
 import random
@@ -228,7 +228,7 @@ async def test_only_one_opening_wins_when_two_copies_come_at_once() -> None:
 async def test_opening_is_refused_when_too_many_sessions_are_open() -> None:
     bench = Bench()
     for i in range(MAX_SESSIONS):
-        await bench.opened(f"http://127.0.0.1:{i + 1}", f"session-{i}")
+        await bench.opened(f"http://127.0.0.1:{i + 1_000}", f"session-{i}")
     holder = bench.front_end(session="one-more")
     with pytest.raises(Unavailable):
         await bench.sessions.open("one-more", LOOPBACK)
@@ -555,6 +555,7 @@ async def test_renewal_stays_busy_when_an_announcement_failed_and_is_tried_again
     await bench.opened(ELSEWHERE)
     bench.network.fault(ELSEWHERE, "resets")
     announcing = asyncio.create_task(bench.announce())
+    await turns()
     seen = set()
     while not announcing.done():
         seen.add(bench.sessions.renew("session-1"))

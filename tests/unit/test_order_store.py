@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import pytest
@@ -15,6 +16,7 @@ from services.common.errors import IntegrityFailure
 from services.common.models import MAX_NUMBER, MAX_QUANTITY, MAX_STOCK, Entry, Order, Stock
 from services.order.store import LogStore
 from tests.support.order_chain import STOCKS, Chain
+from tests.support.order_disk import failing_files
 
 EVERY_CHARACTER = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -214,6 +216,22 @@ def test_disk_full_is_told_and_nothing_is_written_when_there_is_no_room(path: Pa
     store.append(chain.entries)
     assert store.last() == chain.head()
     store.close()
+
+
+@pytest.mark.parametrize("what", ["fsync", "write"])
+def test_the_file_is_not_trusted_and_nothing_was_written_when_the_disk_fails(
+    path: Path, what: Literal["fsync", "write"]
+) -> None:
+    chain = Chain()
+    with failing_files() as files:
+        store = LogStore(path)
+        store.append(chain.add(2))
+        files.fails = what
+        with pytest.raises(IntegrityFailure, match=r"order-1\.db"):
+            store.append(chain.add())
+        files.fails = None
+        assert store.last() == chain.head(2)
+        store.close()
 
 
 def test_a_file_that_is_no_database_cannot_be_trusted(path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Disks that are lost: the catalog's, a replica's, and one that comes back after it was given up."""
+
+from services.common.models import CatalogStatus
+from tests.support.system_bazaar import Bazaar
+from tests.support.system_evidence import read_log
+
+
+async def test_catalog_is_rebuilt_from_the_replicas_when_its_database_is_lost(bazaar: Bazaar) -> None:
+    generation = (await bazaar.cluster.ask("catalog", "/status", CatalogStatus)).generation
+    assert generation is not None
+    async with bazaar.trading() as traders:
+        await bazaar.cluster.kill("catalog")
+        bazaar.cluster.delete_database("catalog")
+        await bazaar.cluster.start("catalog")
+        await traders.more(20)
+    assert (await bazaar.cluster.ask("catalog", "/status", CatalogStatus)).generation == generation + 1
+
+
+async def test_replica_comes_back_whole_when_its_database_is_lost(bazaar: Bazaar) -> None:
+    leader = await bazaar.cluster.leader()
+    async with bazaar.trading() as traders:
+        await bazaar.cluster.kill(leader)
+        bazaar.cluster.delete_database(leader)
+        await traders.more(10)
+        await bazaar.cluster.start(leader)
+        await bazaar.cluster.wait_for_state(leader, "running")
+    assert len(read_log(bazaar.cluster.database(leader))) > 0
+
+
+async def test_replica_fails_and_stays_down_when_it_returns_after_it_was_declared_lost(small_bazaar: Bazaar) -> None:
+    cluster = small_bazaar.cluster
+    async with small_bazaar.trading():
+        pass
+    await cluster.wait_level()
+    await cluster.shut_down()
+    cluster.delete_database("catalog")
+    cluster.flags += ["--lost", "order-2"]
+    await cluster.launch()
+    lost = await cluster.wait_for_state("order-2", "failed")
+    await cluster.wait_ready(without=["order-2"])
+    assert lost.reason is not None
+    assert "rebuilt without this replica" in lost.reason
+    async with small_bazaar.trading():
+        # While another one dies and is back, this one would have been started as well.
+        old = await cluster.kill_pid("front-end-1")
+        await cluster.wait_for_new_pid("front-end-1", old)
+    again = await cluster.service("order-2")
+    assert (again.state, again.pid, again.restarts) == ("failed", None, lost.restarts)
+    verdict = await cluster.verify(patience_s=0)
+    assert not verdict.passed
+    assert any("order-2" in problem for problem in verdict.problems)
+    cluster.delete_database("order-2")
+    await cluster.start("order-2")
+    await cluster.wait_for_state("order-2", "running")
