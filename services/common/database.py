@@ -38,7 +38,9 @@ class Database:
         with ExitStack() as on_failure, self._mapped_errors():
             on_failure.callback(os.close, self._lock)
             self._writer = apsw.Connection(str(path))
-            self._writer.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+            # One by one: apsw does not go on to a next statement before the rows of this one are read.
+            self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute(schema)
             self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             on_failure.pop_all()

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from services.common.app import make_app
-from services.common.background import background
+from services.common.background import background, ends_process
+from services.common.errors import IntegrityFailure
 from services.common.http import SECRET_HEADER, Peer, make_client
 from services.common.metrics import Metrics
 from services.common.runtime import Runtime
@@ -43,6 +44,12 @@ def create_app(settings: OrderSettings, runtime: Runtime, secret: str) -> FastAP
         secret=secret,
         max_body_bytes=MAX_MESSAGE_BYTES,
     )
+
+    async def on_integrity_failure(_: Request, error: Exception) -> Response:
+        with ends_process(runtime):
+            raise error
+
+    app.add_exception_handler(IntegrityFailure, on_integrity_failure)  # a page that cannot be read, say
     app.include_router(make_router(replica))
     app.state.replica = replica
     return app

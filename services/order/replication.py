@@ -9,6 +9,7 @@ committed the entry before; it is what lets a customer's order outlive the catal
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from services.common.background import ends_process
 from services.common.batching import Batcher
 from services.common.http import Peer, PeerError, PeerRefused
 from services.common.logs import get_log
@@ -52,12 +53,15 @@ class FollowerLink:
         await self._trips.close()
 
     async def _bring(self, positions: Sequence[int]) -> list[None]:
-        """Send until its head covers all `positions`, or it must not be waited for."""
-        done: list[None] = [None] * len(positions)
+        with ends_process(self._runtime):  # nobody waits for a trip, so nobody else would see why it failed
+            await self._bring_to(max(positions))
+        return [None] * len(positions)
+
+    async def _bring_to(self, target: int) -> None:
+        """Send until its head covers `target`, or it must not be waited for."""
         began = self._runtime.monotonic()
         if began < self._rests_until:
-            return done
-        target = max(positions)
+            return
         while self.position < target:
             left = began + FOLLOWER_PATIENCE_S - self._runtime.monotonic()
             if self.is_awaited and left <= 0:
@@ -67,16 +71,15 @@ class FollowerLink:
             except PeerRefused:
                 self._give_up("it refused the connection")
                 self._rests_until = self._runtime.monotonic() + REST_S
-                return done
+                return
             except PeerError:
                 if not self.is_awaited:
-                    return done
+                    return
                 await asyncio.sleep(AGAIN_S)
         if not self.is_awaited:
             log.info("a follower has caught up", replica=self.replica_id)
             self.is_awaited = True
         self._on_change()
-        return done
 
     async def _send(self, timeout_s: float) -> None:
         """One append. Raises PeerError when it did not bring us nearer."""

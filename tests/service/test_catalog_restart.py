@@ -175,6 +175,17 @@ async def test_recorded_sessions_are_recalled_before_the_first_decision(tmp_path
 
 
 @in_catalog_time
+async def test_floor_of_a_new_session_is_the_head_when_the_catalog_was_started_again(tmp_path: Path) -> None:
+    world = CatalogWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running() as process:
+        await settled(process)
+        await process.trade(world.leader, buy("a"), buy("b"))
+    async with world.running() as process:
+        assert (await process.session("open", holder)).floor == 2
+
+
+@in_catalog_time
 async def test_a_lease_is_waited_when_a_recorded_session_cannot_be_recalled(tmp_path: Path) -> None:
     world = CatalogWorld(tmp_path)
     holder = world.front_end(host="10.0.0.7")

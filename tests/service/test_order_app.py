@@ -12,6 +12,7 @@ import pytest
 
 from services.common.database import DatabaseLocked
 from services.common.digest import empty_head
+from services.common.errors import IntegrityFailure
 from services.common.http import SECRET_HEADER
 from services.common.models import (
     MAX_ENTRIES,
@@ -433,6 +434,29 @@ async def test_there_is_no_order_when_its_number_makes_no_sense(tmp_path: Path) 
         for text in ("abc", "1.5", "%00", "1%20x", "None"):
             _error(await made.get(f"/orders/{text}"), 422)
         assert made.outside.ended_with == []
+
+
+@pytest.mark.parametrize("way", ["a trade", "an order", "entries"])
+def test_the_process_ends_for_good_when_its_database_cannot_be_read(tmp_path: Path, way: str) -> None:
+    @in_fake_time
+    async def run() -> None:
+        async with served(tmp_path) as made:
+            await made.trade(make_trade("a"))
+
+            def broken(*_: object) -> None:
+                raise IntegrityFailure("this page is damaged")
+
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("find", "order", "after"):
+                    patch.setattr(made.replica.log._store, name, broken)
+                if way == "a trade":
+                    response = await made.post("/trades", TRADES)
+                else:
+                    response = await made.get("/orders/1" if way == "an order" else "/entries?after=0")
+                assert "damaged" not in _error(response, 500)
+                assert made.outside.ended_with[0] == 3
+
+    run()
 
 
 # Beginning and end.

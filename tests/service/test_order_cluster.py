@@ -120,6 +120,57 @@ def test_a_wiped_replica_comes_back_with_everything_when_the_catalog_has_forgott
 
 
 @in_fake_time
+async def test_an_old_key_is_not_executed_again_when_its_leader_was_wiped_and_the_catalog_has_forgotten_it(
+    cluster: Cluster,
+) -> None:
+    async with cluster.running():
+        await _trade_many(cluster, 3, 40)
+        await asyncio.sleep(1)
+        assert (await cluster.status()).base == 40
+        await cluster.orders[3].kill()
+        cluster.wipe(cluster.orders[3])
+        await cluster.orders[3].start()
+        outcomes = await asyncio.gather(*(cluster.insist(make_trade(f"key-{i}"), 3) for i in range(0, 40, 2)))
+        assert [outcome.number for outcome in outcomes] == list(range(1, 41, 2))
+        assert len(await cluster.check()) == 40
+
+
+@in_fake_time
+async def test_trades_work_and_a_rebuild_too_when_there_is_one_replica_only(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, replicas=1)
+    async with cluster.running():
+        assert await cluster.trade(1, make_trade("a"), make_trade("b")) == [accepted(1), accepted(2)]
+        await asyncio.sleep(1)
+        assert (await cluster.status()).base == 2
+        await cluster.catalog.kill()
+        cluster.wipe(cluster.catalog)
+        await cluster.orders[1].kill()
+        await cluster.catalog.start()
+        await cluster.orders[1].start()
+        assert await cluster.insist(make_trade("a"), 1) == accepted(1, replayed=True)
+        assert await cluster.insist(make_trade("c"), 1) == accepted(3)
+        await cluster.check()
+
+
+@in_fake_time
+async def test_a_replica_serves_what_it_missed_when_it_starts_without_the_catalog(cluster: Cluster) -> None:
+    async with cluster.running():
+        await _trade_many(cluster, 3, 10)
+        await cluster.orders[1].kill()
+        assert await cluster.trade(3, make_trade("a")) == [accepted(11)]
+        await cluster.catalog.kill()
+        await cluster.orders[1].start()
+        await until(lambda: cluster.replica(1).log.fsynced.position == 11)
+        assert (await cluster.call(cluster.orders[1], "/orders/11", OrderAnswer)).order is not None
+        assert await cluster.trade(1, make_trade("a")) == [accepted(11, replayed=True)]
+        with pytest.raises(PeerError, match="503"):
+            await cluster.call(cluster.orders[1], "/orders/12", OrderAnswer)
+        assert (await cluster.trade(1, make_trade("b"), seconds=1))[0].result == "unavailable"
+        await cluster.catalog.start()
+        await cluster.check()
+
+
+@in_fake_time
 async def test_the_catalog_forgets_nothing_more_while_a_wiped_replica_is_behind(cluster: Cluster) -> None:
     """H12."""
     async with cluster.running():

@@ -1,12 +1,14 @@
 """See `tests.simulation.run`."""
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
 
+from tests.simulation.planted import BUGS
 from tests.simulation.run import Result, run_seed
 
 
@@ -16,6 +18,9 @@ def main() -> int:
     parser.add_argument("seeds", help="17 or 0-99")
     parser.add_argument("--story", action="store_true", help="print who did what when")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the faults go on, in simulated seconds")
+    parser.add_argument(
+        "--bug", choices=["none", *BUGS], default="none", help="plant a bug, and stop at the first seed that finds it"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is a part of the trace
@@ -28,7 +33,7 @@ def main() -> int:
     points: set[str] = set()
     failed = 0
     with multiprocessing.Pool(min(given.processes, len(seeds)), maxtasksperchild=20) as pool:
-        for result in pool.imap_unordered(_one, [(seed, given.seconds) for seed in seeds]):
+        for result in pool.imap_unordered(_one, [(seed, given.seconds, given.bug) for seed in seeds]):
             totals.update(result.counts, operations=result.operations, answered=result.answered, entries=result.entries)
             points |= result.points
             if given.story:
@@ -39,6 +44,8 @@ def main() -> int:
                 for problem in result.problems[:5]:
                     print(f"    {problem}")
                 sys.stdout.flush()
+                if given.bug != "none":
+                    break
             if len(seeds) == 1:
                 print(f"trace {result.trace}")
     took = time.monotonic() - began
@@ -50,8 +57,10 @@ def _replay(seed: int, seconds: float) -> str:
     return f"python -m tests.simulation {seed} --seconds {seconds:g} --story"
 
 
-def _one(given: tuple[int, float]) -> Result:
-    return run_seed(given[0], faults_s=given[1])
+def _one(given: tuple[int, float, str]) -> Result:
+    seed, seconds, bug = given
+    with BUGS[bug][1]() if bug != "none" else contextlib.nullcontext():
+        return run_seed(seed, faults_s=seconds)
 
 
 if __name__ == "__main__":

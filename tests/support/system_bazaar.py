@@ -108,52 +108,45 @@ async def open_bazaar(make: Callable[[], Cluster]) -> AsyncIterator[Bazaar]:
         await bazaar.check()
 
 
-class Standing:
-    """A bazaar that tests share: started for the first of them, and anew after one that failed."""
+class Stage:
+    """Room for one bazaar at a time that tests share: it stays until a test needs another one, or has failed.
 
-    def __init__(self, folder: Path, *flags: str, replicas: int, front_ends: int) -> None:
+    Two at a time would take the processor from each other, also while they only stand there.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._flags = flags
-        self._replicas = replicas
-        self._front_ends = front_ends
         self._stack = AsyncExitStack()
         self._bazaar: Bazaar | None = None
+        self._name: str | None = None
         self._started = 0
 
-    async def get(self) -> Bazaar:
-        """The bazaar, running."""
-        if self._bazaar is None:
-            self._started += 1
-            cluster = Cluster(
-                self._folder / f"data-{self._started}",
-                *self._flags,
-                replicas=self._replicas,
-                front_ends=self._front_ends,
-            )
-            await self._stack.enter_async_context(cluster)
-            http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_S))
-            self._bazaar = Bazaar(cluster, http)
-        return self._bazaar
+    async def clear(self) -> None:
+        """Stop what stands here; no process may be left."""
+        self._bazaar = self._name = None
+        await self._stack.aclose()
 
     @asynccontextmanager
-    async def lent(self, has_failed: Callable[[], bool]) -> AsyncIterator[Bazaar]:
-        """For one test. It must pass the check afterwards; after a failure the next test gets another one."""
-        bazaar = await self.get()
+    async def lend(self, name: str, *flags: str, has_failed: Callable[[], bool], **sizes: int) -> AsyncIterator[Bazaar]:
+        """The bazaar of this name for one test, running. Afterwards it must pass the check."""
+        if self._bazaar is None or self._name != name:
+            await self.clear()
+            self._bazaar = await self._start(name, *flags, **sizes)
+            self._name = name
         is_sound = False
         try:
-            yield bazaar
-            is_sound = not has_failed()
-            if is_sound:
-                is_sound = False
-                await bazaar.cluster.wait_ready()
-                await bazaar.check()
+            yield self._bazaar
+            if not has_failed():
+                await self._bazaar.cluster.wait_ready()
+                await self._bazaar.check()
                 is_sound = True
         finally:
             if not is_sound:
-                sys.stdout.write(bazaar.cluster.logs())
-                await self.close()
+                sys.stdout.write(self._bazaar.cluster.logs())
+                await self.clear()
 
-    async def close(self) -> None:
-        """Stop it; no process may be left."""
-        self._bazaar = None
-        await self._stack.aclose()
+    async def _start(self, name: str, *flags: str, **sizes: int) -> Bazaar:
+        self._started += 1
+        cluster = Cluster(self._folder / f"{name}-{self._started}", *flags, **sizes)
+        http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE_S))
+        return Bazaar(await self._stack.enter_async_context(cluster), http)

@@ -1,6 +1,6 @@
 """What customers of a bazaar were told, and when: the evidence against which its data are held.
 
-Times are seconds of this process's monotonic clock: `sent` is just before the request, `answered` just after the answer.
+Times are seconds of this process's monotonic clock: `sent` is before a request, `answered` after its answer.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Real bazaars for the system tests.
 
 Most tests share one, because starting one costs seconds. After every test it is checked as a whole (`Bazaar.check`);
-when a test or its check failed, the next test gets a new one.
+when a test or its check failed, the next test gets a new one. Tests may run in any order and in several processes.
 """
 
 import inspect
@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.cluster import Cluster
-from tests.support.system_bazaar import Bazaar, Standing
+from tests.support.system_bazaar import Bazaar, Stage
 
 HERE = Path(__file__).parent
 HAS_FAILED = pytest.StashKey[bool]()
@@ -20,13 +20,21 @@ HAS_FAILED = pytest.StashKey[bool]()
 MakeCluster = Callable[..., Cluster]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is a system test, and all of them live in one event loop, as the shared bazaars do."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.system)
-            if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
-                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    """Everything in this folder is a system test. Tests that share a bazaar run together, in one event loop."""
+    mine = [item for item in items if HERE in item.path.parents]
+    for item in mine:
+        item.add_marker(pytest.mark.system)
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    others = [item for item in items if item not in mine]
+    items[:] = others + sorted(mine, key=_shared_bazaar)
+
+
+def _shared_bazaar(item: pytest.Item) -> str:
+    names = item.fixturenames if isinstance(item, pytest.Function) else []
+    return "small_bazaar" if "small_bazaar" in names else "bazaar" if "bazaar" in names else ""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,33 +47,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Standing]:
-    """The shared bazaar: 3 replicas, 2 front-ends."""
-    shared = Standing(tmp_path_factory.mktemp("standing"), replicas=3, front_ends=2)
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Where the shared bazaars stand, one at a time."""
+    shared = Stage(tmp_path_factory.mktemp("stage"))
     yield shared
-    await shared.close()
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def small_standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Standing]:
-    """Another one: 2 replicas, 1 front-end, no cache."""
-    shared = Standing(tmp_path_factory.mktemp("small"), "--cache-size", "0", replicas=2, front_ends=1)
-    yield shared
-    await shared.close()
+    await shared.clear()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def bazaar(standing: Standing, request: pytest.FixtureRequest) -> AsyncIterator[Bazaar]:
-    """The shared bazaar for one test: everything runs at its beginning, and must be sound at its end."""
-    async with standing.lent(lambda: request.node.stash.get(HAS_FAILED, False)) as lent:
+async def bazaar(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Bazaar]:
+    """A shared bazaar of 3 replicas and 2 front-ends: everything runs at first, and must be sound at the end."""
+    async with stage.lend("usual", replicas=3, front_ends=2, has_failed=lambda: _has_failed(request)) as lent:
         yield lent
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def small_bazaar(small_standing: Standing, request: pytest.FixtureRequest) -> AsyncIterator[Bazaar]:
-    """The small shared bazaar for one test."""
-    async with small_standing.lent(lambda: request.node.stash.get(HAS_FAILED, False)) as lent:
+async def small_bazaar(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Bazaar]:
+    """Another one, of 2 replicas and 1 front-end without a cache."""
+    flags = ("--cache-size", "0")
+    async with stage.lend("small", *flags, replicas=2, front_ends=1, has_failed=lambda: _has_failed(request)) as lent:
         yield lent
+
+
+def _has_failed(request: pytest.FixtureRequest) -> bool:
+    node: pytest.Item = request.node
+    return node.stash.get(HAS_FAILED, False)
 
 
 @pytest.fixture

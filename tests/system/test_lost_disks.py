@@ -36,6 +36,7 @@ async def test_replica_fails_and_stays_down_when_it_returns_after_it_was_declare
     cluster.delete_database("catalog")
     cluster.flags += ["--lost", "order-2"]
     await cluster.launch()
+    del cluster.flags[-2:]  # for the next start
     lost = await cluster.wait_for_state("order-2", "failed")
     await cluster.wait_ready(without=["order-2"])
     assert lost.reason is not None

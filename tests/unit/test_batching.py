@@ -45,6 +45,9 @@ class Link:
     def fail(self, trip: int, error: BaseException) -> None:
         self._ends[trip].set_exception(error)
 
+    def trips_under_way(self) -> list[int]:
+        return [trip for trip, end in enumerate(self._ends) if not end.done()]
+
     def batcher(self, max_batch: int = 10, max_waiting: int = 100, in_flight: int = 1) -> Batcher[int, str]:
         return Batcher(self.send, max_batch=max_batch, max_waiting=max_waiting, in_flight=in_flight)
 
@@ -478,7 +481,6 @@ class Play:
         self.link = Link()
         self.calls: list[asyncio.Future[str]] = []
         self._batcher = self.link.batcher(max_batch, in_flight=in_flight)
-        self._ended: set[int] = set()
 
     async def step(self, what: str, number: int) -> None:
         match what:
@@ -486,7 +488,6 @@ class Play:
                 self.calls.append(self._batcher.enqueue(len(self.calls)))
             case "cancel" if self.calls:
                 self.calls[number % len(self.calls)].cancel()
-                await turns(1)  # so that a trip that nobody wants is known as cancelled before one is chosen to end
             case "arrive":
                 self.end(number)
             case "fail":
@@ -496,12 +497,10 @@ class Play:
 
     def end(self, number: int, error: Exception | None = None) -> None:
         """End one of the trips under way."""
-        trips = range(len(self.link.batches))
-        under_way = [trip for trip in trips if trip not in self._ended and trip not in self.link.cancelled]
+        under_way = self.link.trips_under_way()
         if not under_way:
             return
         trip = under_way[number % len(under_way)]
-        self._ended.add(trip)
         if error is None:
             self.link.arrive(trip)
         else:

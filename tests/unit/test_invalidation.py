@@ -357,7 +357,8 @@ async def test_announcement_waits_for_the_end_of_the_lease_when_a_front_end_hang
     await bench.after(0.4)
     bench.network.fault(LOOPBACK, "hangs")
     assert await bench.announce() == pytest.approx(LEASE_AT_CATALOG_S - 0.4, abs=0.02)
-    assert bench.sessions.renew("session-1") is None, "it is not live any more"
+    assert len(bench.sessions) == 0, "it is not live any more"
+    assert bench.sessions.renew("session-1") is None
     assert await bench.announce(9) == 0
 
 
@@ -561,6 +562,25 @@ async def test_renewal_stays_busy_when_an_announcement_failed_and_is_tried_again
         seen.add(bench.sessions.renew("session-1"))
         await asyncio.sleep(0.003)
     assert seen == {False, None}
+
+
+@in_catalog_time
+async def test_renewal_is_busy_until_the_last_announcement_is_answered_when_there_are_two() -> None:
+    bench = Bench()
+    holder = await bench.opened()
+    first = holder.before["/invalidate"] = Gate()
+    announcing = asyncio.create_task(bench.announce(8))
+    await first.reached.wait()
+    next_one = asyncio.create_task(bench.announce(9))
+    await turns()
+    second = holder.before["/invalidate"] = Gate()
+    first.open()
+    await announcing
+    assert bench.sessions.renew("session-1") is False
+    second.open()
+    await next_one
+    assert bench.sessions.renew("session-1") is True
+    assert holder.floors == [{"GameStart": 8}, {"GameStart": 9}]
 
 
 @in_catalog_time

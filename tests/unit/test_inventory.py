@@ -384,6 +384,13 @@ def test_negative_reports_change_nothing() -> None:
     assert reported(inventory, -1, -(2**70), 2) == 0
 
 
+def test_memory_holds_nothing_up_to_base() -> None:
+    inventory, _ = of_size(5)
+    reported(inventory, 5, 4, 3)
+    assert set(inventory._position_of_key) == {"k4", "k5"}  # noqa: SLF001 - nothing else would show a leak
+    assert len(inventory._entries) == 2  # noqa: SLF001
+
+
 def test_a_key_up_to_base_is_the_leaders_to_know_when_it_is_forgotten() -> None:
     """The catalog would decide it again: so a leader whose head is before base gets nothing decided."""
     inventory, _ = of_size(3)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,6 +262,24 @@ async def test_one_fsync_serves_all_when_many_were_taken_while_the_disk_was_busy
 
 
 @in_fake_time
+async def test_the_saved_head_is_what_was_saved_when_more_was_taken_during_the_fsync(path: Path) -> None:
+    chain, outside = Chain(), Outside()
+    async with open_log(outside, path) as log:
+        log.on_fsynced = outside.disk.hold
+        outside.disk.hold()
+        log.take(1, chain.add(2))
+        await _settle()
+        log.take(1, chain.add(3))
+        outside.disk.release()
+        await log.fsynced.reach(2)
+        assert (log.fsynced.position, log.fsynced_head) == (2, chain.head(2))
+        assert log.after(0, 10) == chain.after(0, 2)
+        log.on_fsynced = lambda: None
+        outside.disk.release()
+        await log.fsynced.reach(5)
+
+
+@in_fake_time
 async def test_whoever_listens_hears_of_each_fsync_when_it_is_done(path: Path) -> None:
     chain, heard = Chain(), list[int]()
     async with open_log(Outside(), path) as log:
@@ -392,18 +411,36 @@ def test_what_is_sent_on_has_no_gap_at_any_position_when_the_window_is_small(
 
 
 @in_fake_time
+async def test_nothing_is_missing_when_more_than_the_window_waits_for_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "RECENT", 10)
+    monkeypatch.setattr(log_module, "MAX_ENTRIES", 4)
+    chain, outside = Chain(), Outside()
+    async with open_log(outside, path) as log:
+        log.on_fsynced = outside.disk.hold
+        outside.disk.hold()
+        log.take(1, chain.add(3))
+        await _settle()
+        log.take(1, chain.add(25))
+        outside.disk.release()
+        await log.fsynced.reach(3)
+        assert len(log._recent) == 25, "those that are not on the disk, and no others"
+        _check_everywhere(log, chain, range(32), 4)
+        log.on_fsynced = lambda: None
+        outside.disk.release()
+
+
+@in_fake_time
 async def test_entries_are_let_go_when_they_are_saved_and_old(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "RECENT", 10)
     async with open_log(Outside(), path) as log:
-        before = chain = Chain()
+        taken: list[weakref.ref[Entry]] = []
         for _ in range(50):
-            chain = Chain()
-            chain._heads = [log.head]
-            log.take(1, _after(log, 5))
+            taken += [weakref.ref(entry) for entry in log.take(1, _after(log, 5))]
             await log.fsynced.reach(log.head.position)
-        del before, chain
         gc.collect()
-        assert sum(isinstance(thing, Entry) for thing in gc.get_objects()) <= 10
+        assert sum(entry() is not None for entry in taken) == 10
 
 
 def _after(log: OrderLog, count: int) -> list[Entry]:

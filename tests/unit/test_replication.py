@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.common.errors import IntegrityFailure
 from services.common.models import MAX_ENTRIES, AppendAnswer, AppendRequest
 from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S
 from services.order.log import OrderLog
@@ -473,6 +474,29 @@ async def test_nothing_fails_when_very_many_trades_come_while_an_append_hangs(pa
         for _ in range(12_000):
             made.replication.push()
         assert await made.replicate() == NOW
+
+
+@pytest.mark.parametrize(("error", "status"), [(IntegrityFailure("a damaged page"), 3), (ValueError("a mistake"), 1)])
+def test_the_process_ends_when_sending_fails_in_a_way_that_nobody_thought_of(
+    path: Path, error: Exception, status: int
+) -> None:
+    """Nobody waits for the trip: unseen, its end would leave every trade waiting for a follower that is never asked."""
+
+    @in_fake_time
+    async def run() -> None:
+        async with leading(path) as made:
+
+            async def fail() -> None:
+                raise error
+
+            made.outside.at["order.append.before_send"] = fail
+            replicating = made.begin()
+            await asyncio.sleep(1)
+            assert made.outside.ended_with[0] == status
+            assert not replicating.done()
+            replicating.cancel()
+
+    run()
 
 
 @in_fake_time

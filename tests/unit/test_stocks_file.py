@@ -191,7 +191,8 @@ def test_reason_when_the_file_is_no_text(file: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [HEADER + '"A,1,1\n', HEADER + 'A,1,"1"x\n', HEADER + f'"{"x" * 200_000}",1,1\n', '"' * 5]
+    "content",
+    [HEADER + '"A,1,1\n', HEADER + 'A,1,"1"x\n', HEADER + '"A"B,1,1\n', HEADER + f'"{"x" * 200_000}",1,1\n', '"' * 5],
 )
 def test_line_and_reason_when_quotes_are_wrong_or_a_field_is_huge(file: Path, content: str) -> None:
     line, reason = refusal(file, content).split(": ", 1)

@@ -79,6 +79,18 @@ async def test_others_wake_when_one_who_waits_is_cancelled() -> None:
 
 
 @in_fake_time
+async def test_nothing_is_kept_of_those_who_gave_up_when_the_mark_rises_a_little() -> None:
+    mark = Watermark()
+    waiters = [asyncio.ensure_future(mark.reach(1_000)) for _ in range(100)]
+    await _settle()
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.wait(waiters)
+    mark.rise_to(1)
+    assert not mark._waiting
+
+
+@in_fake_time
 async def test_nobody_wakes_too_early_or_never_when_marks_and_waiters_come_at_random() -> None:
     for seed in range(20):
         rng = random.Random(seed)

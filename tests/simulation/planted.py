@@ -1,0 +1,294 @@
+"""Bugs planted on purpose: the simulation is worth something only if it finds them.
+
+Each replaces one rule of the product while it is planted; nothing in the product knows of them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+from services.catalog import rebuild
+from services.catalog.catalog import Catalog
+from services.catalog.invalidation import Session, Sessions
+from services.catalog.inventory import Inventory
+from services.common.models import Entry
+from services.front_end import forwarder as forwarding
+from services.front_end.cache import Cache
+from services.order import catalog_link, log, replication
+from services.order.leader import Leader
+from services.order.log import OrderLog
+from services.order.queries import Queries
+from services.order.replication import Replication
+
+Plant = Callable[[], "contextlib.AbstractContextManager[Any]"]
+
+BUGS: dict[str, tuple[str, Plant]] = {}
+
+
+def bug(says: str) -> Callable[[Callable[[], Iterator[None]]], Plant]:
+    """Register a generator that plants a bug, under its name."""
+
+    def register(plant: Callable[[], Iterator[None]]) -> Plant:
+        made = contextlib.contextmanager(plant)
+        BUGS[plant.__name__] = (says, made)
+        return made
+
+    return register
+
+
+@bug("a replica acknowledges before the followers and its own disk have the order")
+def no_replication() -> Iterator[None]:
+    async def reach(self: Replication, position: int) -> None:
+        self.push()
+
+    with patch.object(Replication, "reach", reach):
+        yield
+
+
+@bug("the leader does not wait for its own disk")
+def no_own_disk() -> Iterator[None]:
+    def update(self: Replication) -> None:
+        heads = [link.position for link in self._links if link.is_awaited]
+        self.replicated.rise_to(min([self._log.head.position, *heads]))
+
+    with patch.object(Replication, "_update", update):
+        yield
+
+
+@bug("the catalog does not look for a key among the entries after the leader's head")
+def no_key_check_in_catalog() -> Iterator[None]:
+    plan = Inventory.plan
+
+    def forgetful(self: Inventory, request: Any, at: int) -> Any:
+        known, self._position_of_key = self._position_of_key, {}
+        try:
+            return plan(self, request, at)
+        finally:
+            self._position_of_key = known
+
+    with patch.object(Inventory, "plan", forgetful):
+        yield
+
+
+@bug("the leader takes its head and looks for the keys in two steps")
+def no_key_check_in_leader() -> Iterator[None]:
+    def find(self: OrderLog, key: str) -> Entry | None:
+        return None
+
+    with patch.object(OrderLog, "find", find):
+        yield
+
+
+@bug("the catalog forgets entries that only the best replica has")
+def trimmed_at_the_best_head() -> Iterator[None]:
+    report = Inventory.report
+
+    def best(self: Inventory, replica_id: int, fsynced: int, replica_ids: Any) -> None:
+        for other in replica_ids:
+            self._fsynced_heads[other] = max([fsynced, *self._fsynced_heads.values()])
+        report(self, replica_id, fsynced, replica_ids)
+
+    with patch.object(Inventory, "report", best):
+        yield
+
+
+@bug("an answer of the catalog is stored although it began before an invalidation")
+def late_fill_stored() -> Iterator[None]:
+    finish = Cache.finish_fetch
+
+    def careless(self: Cache, fetch: Any, page: Any) -> Any:
+        if self._session is not None:
+            self._session.floor = 0
+            self._session.floors.clear()
+        return finish(self, fetch, page)
+
+    with patch.object(Cache, "finish_fetch", careless):
+        yield
+
+
+@bug("a hit is allowed after the lease has lapsed")
+def hits_without_a_lease() -> Iterator[None]:
+    with patch.object(Cache, "is_live", lambda self: self._session is not None and self._session.is_open):
+        yield
+
+
+@bug("nobody is told before a stock changes")
+def no_invalidation() -> Iterator[None]:
+    async def announce(self: Sessions, position: int, names: Any) -> None:
+        self.announced = position
+
+    with patch.object(Sessions, "announce", announce):
+        yield
+
+
+@bug("front-ends are told after the commit")
+def invalidated_after_the_commit() -> Iterator[None]:
+    announce = Sessions.announce
+    apply = Inventory.apply
+    late: list[Any] = []
+
+    async def later(self: Sessions, position: int, names: Any) -> None:
+        late.append((self, position, list(names)))
+
+    def applied(self: Inventory, plan: Any) -> None:
+        apply(self, plan)
+        for sessions, position, names in late:
+            _ = asyncio.ensure_future(announce(sessions, position, names))
+        late.clear()
+
+    with patch.object(Sessions, "announce", later), patch.object(Inventory, "apply", applied):
+        yield
+
+
+@bug("a restarted catalog decides at once, whatever sessions there were")
+def no_grace() -> Iterator[None]:
+    async def at_once(self: Catalog, saved: Any, sessions: Any) -> None:
+        return None
+
+    with patch.object(Catalog, "_wait_for_old_sessions", at_once):
+        yield
+
+
+@bug("a lease that has lapsed is renewed")
+def lapsed_lease_renewed() -> Iterator[None]:
+    def renew(self: Sessions, session_id: str) -> bool | None:
+        session = self._live.get(session_id)
+        if session is None:
+            return True
+        session.lease_until = self._runtime.monotonic() + 1.05
+        return True
+
+    with patch.object(Sessions, "renew", renew):
+        yield
+
+
+@bug("the catalog gives a front-end up before its lease is over")
+def impatient_catalog() -> Iterator[None]:
+    async def tell(self: Sessions, session: Session, change: Any) -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await session.tell.submit(change)
+        except Exception:  # noqa: BLE001 - that is the bug
+            self._live.pop(session.id, None)
+
+    with patch.object(Sessions, "_tell", tell):
+        yield
+
+
+@bug("a follower that answers that it is behind counts as having the entry")
+def behind_counts_as_having() -> Iterator[None]:
+    send = replication.FollowerLink._send
+
+    async def optimistic(self: replication.FollowerLink, timeout_s: float) -> None:
+        await send(self, timeout_s)
+        self.position = max(self.position, self._log.head.position)
+
+    with patch.object(replication.FollowerLink, "_send", optimistic):
+        yield
+
+
+@bug("an order that is not in this replica's log is said not to exist, without asking")
+def not_found_without_asking() -> Iterator[None]:
+    async def refreshed(self: Queries) -> None:
+        return None
+
+    with patch.object(Queries, "_refreshed", refreshed):
+        yield
+
+
+@bug("the front-end takes a lost answer for a refusal")
+def lost_is_taken_for_definite() -> Iterator[None]:
+    class Careless(forwarding._Attempt):
+        may_have_run = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+
+    with patch.object(forwarding, "_Attempt", Careless):
+        yield
+
+
+@bug("the leader says that a trade was not executed although the catalog was asked")
+def asked_is_taken_for_definite() -> Iterator[None]:
+    decided = Leader._decided
+
+    async def careless(self: Leader, trade: Any, deadline: float) -> Any:
+        result = await decided(self, trade, deadline)
+        return "unavailable" if result == "unknown" else result
+
+    with patch.object(Leader, "_decided", careless):
+        yield
+
+
+@bug("a key that was used for another trade is answered with that trade's order")
+def content_not_compared() -> Iterator[None]:
+    with patch.object(Entry, "is_of", lambda self, trade: True):
+        yield
+
+
+@bug("a follower takes entries without looking at the head before them")
+def appended_without_a_look() -> Iterator[None]:
+    with (
+        patch.object(log, "follows", lambda entry, head: True),
+        patch.object(OrderLog, "head_of", lambda self, position: self.head.digest),
+    ):
+        yield
+
+
+@bug("entries of another generation are taken")
+def generation_ignored() -> Iterator[None]:
+    take = OrderLog.take
+
+    def careless(self: OrderLog, generation: int, entries: Any) -> Any:
+        return take(self, self.generation or generation, entries)
+
+    with patch.object(OrderLog, "take", careless):
+        yield
+
+
+@bug("a catalog without a database is rebuilt from the first replica that answers")
+def rebuilt_from_one() -> Iterator[None]:
+    ask_all = rebuild.Rebuild._ask_all
+
+    async def first(self: rebuild.Rebuild, *args: Any) -> Any:
+        lowest = min(self._replicas)
+        self._replicas = {lowest: self._replicas[lowest]}
+        return await ask_all(self, *args)
+
+    with patch.object(rebuild.Rebuild, "_ask_all", first):
+        yield
+
+
+@bug("a refused trade is tried again when its key comes again")
+def refusals_forgotten() -> Iterator[None]:
+    find = OrderLog.find
+
+    def forgetful(self: OrderLog, key: str) -> Entry | None:
+        entry = find(self, key)
+        return entry if entry is None or entry.number is not None else None
+
+    with patch.object(OrderLog, "find", forgetful):
+        yield
+
+
+@bug("only some of the entries that the catalog answers are taken")
+def entries_skipped() -> Iterator[None]:
+    take = catalog_link.CatalogLink._take
+
+    async def careless(self: catalog_link.CatalogLink, request: Any, answer: Any) -> bool:
+        kept = answer.model_copy(update={"entries": answer.entries[:-1] if request.trades else answer.entries})
+        return await take(self, request, kept)
+
+    with patch.object(catalog_link.CatalogLink, "_take", careless):
+        yield
+
+
+@bug("a replica says that it is level whatever the catalog has")
+def fetch_that_never_asks_the_catalog() -> Iterator[None]:
+    async def catch_up(self: catalog_link.CatalogLink) -> bool:
+        if self._log.generation is None:
+            return await self._begin()
+        self._level_at = self._runtime.monotonic()
+        return True
+
+    with patch.object(catalog_link.CatalogLink, "_catch_up", catch_up):
+        yield
