@@ -55,7 +55,6 @@ ROUTES: list[tuple[str, str, Message | None]] = [
     ("GET", "/orders", None),
     ("POST", "/leader", NOTICE),
 ]
-ids = [f"{method} {path}" for method, path, _ in ROUTES]
 
 
 class Served:
@@ -122,22 +121,17 @@ def _error(response: httpx.Response, code: int) -> str:
 # Who may call.
 
 
-@pytest.mark.parametrize("secret", [None, "", "wrong", SECRET + "x", SECRET[:-1], SECRET.upper()])
-@pytest.mark.parametrize(("method", "path", "message"), ROUTES, ids=ids)
-def test_403_and_nothing_is_done_when_the_secret_is_not_known(
-    tmp_path: Path, method: str, path: str, message: Message | None, secret: str | None
-) -> None:
-    @in_fake_time
-    async def run() -> None:
-        async with served(tmp_path) as made:
-            del made.client.headers[SECRET_HEADER]
+@in_fake_time
+async def test_403_and_nothing_is_done_when_the_secret_is_not_known(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        del made.client.headers[SECRET_HEADER]
+        for secret in (None, "", "wrong", SECRET + "x", SECRET[:-1], SECRET.upper()):
             headers = {} if secret is None else {SECRET_HEADER: secret}
-            assert "secret" in _error(await made.send(method, path, message, headers), 403)
-            assert made.replica.log.head.position == 0
-            assert made.replica.status().role == "follower"
-            assert made.catalog.asked == []
-
-    run()
+            for method, path, message in ROUTES:
+                assert "secret" in _error(await made.send(method, path, message, headers), 403)
+        assert made.replica.log.head.position == 0
+        assert made.replica.status().role == "follower"
+        assert made.catalog.asked == []
 
 
 @in_fake_time
@@ -158,37 +152,31 @@ async def test_404_when_there_is_no_such_page(tmp_path: Path) -> None:
             _error(await made.get(path), 404)
 
 
-@pytest.mark.parametrize("path", ["/status", "/generation", "/entries", "/orders", "/orders/1"])
-def test_405_with_the_methods_when_a_read_is_sent_as_something_else(tmp_path: Path, path: str) -> None:
-    @in_fake_time
-    async def run() -> None:
-        async with served(tmp_path) as made:
+@in_fake_time
+async def test_405_with_the_methods_when_a_read_is_sent_as_something_else(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        for path in ("/status", "/generation", "/entries", "/orders", "/orders/1"):
             for method in ("POST", "PUT", "DELETE", "PATCH", "TRACE"):
                 response = await made.send(method, path, None)
                 _error(response, 405)
                 assert response.headers["allow"] == "GET"
 
-    run()
-
 
 # Without a generation.
 
 
-@pytest.mark.parametrize(("method", "path", "message"), ROUTES, ids=ids)
-def test_only_status_and_what_gives_a_generation_is_answered_when_there_is_none(
-    tmp_path: Path, method: str, path: str, message: Message | None
-) -> None:
-    @in_fake_time
-    async def run() -> None:
-        async with served(tmp_path, level=False) as made:
-            response = await made.send(method, path, message)
-            if path in {"/status", "/generation", "/adopt", "/leader"}:  # the notice only changes what is shown
-                assert response.status_code == 200
-            else:
+@in_fake_time
+async def test_only_status_and_what_gives_a_generation_is_answered_when_there_is_none(tmp_path: Path) -> None:
+    async with served(tmp_path, level=False) as made:
+        answered = {"/status", "/generation", "/leader"}  # the notice only changes what is shown
+        for method, path, message in ROUTES:
+            if path in answered:
+                assert (await made.send(method, path, message)).status_code == 200
+            elif path != "/adopt":
+                response = await made.send(method, path, message)
                 assert _error(response, 503) == "no generation"
                 assert response.headers["retry-after"] == "1"
-
-    run()
+        assert (await made.post("/adopt", ADOPT)).status_code == 200
 
 
 @in_fake_time
@@ -402,27 +390,13 @@ async def test_413_when_a_message_is_far_too_long(tmp_path: Path) -> None:
         assert (await made.post("/adopt", AdoptRequest(generation=2, stocks=stocks))).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "after=-1",
-        "after=x",
-        f"after={2**63}",
-        "after=",
-        "after=0&limit=0",
-        "after=0&limit=1001",
-        "limit=5",
-    ],
-)
-def test_422_when_a_page_of_entries_makes_no_sense(tmp_path: Path, query: str) -> None:
-    @in_fake_time
-    async def run() -> None:
-        async with served(tmp_path) as made:
-            _error(await made.get(f"/entries?{query}"), 422)
-            if query != "limit=5":
-                _error(await made.get(f"/orders?{query}"), 422)
-
-    run()
+@in_fake_time
+async def test_422_when_a_page_makes_no_sense(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        for query in ("after=-1", "after=x", f"after={2**63}", "after=", "after=0&limit=0", "after=0&limit=1001"):
+            for path in ("/entries", "/orders"):
+                _error(await made.get(f"{path}?{query}"), 422)
+        _error(await made.get("/entries?limit=5"), 422)
 
 
 @in_fake_time

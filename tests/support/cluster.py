@@ -31,7 +31,7 @@ from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0  # no test depends on speed: a machine that is busy with other things gets all the time it needs
-POLL_EVERY_S = 0.05
+POLL_EVERY_S = 0.1  # every look at the status asks all services, and takes time from what is waited for
 LAST_LINES = 25
 
 T = TypeVar("T")

@@ -34,9 +34,9 @@ class Bazaar:
         """So many customers trade during the body; before and after it, some of their trades are answered."""
         traders = Traders(self.ledger)
         async with traders.trading(self.cluster.urls, count):
-            await traders.more(10)
+            await traders.more(5)
             yield traders
-            await traders.more(10)
+            await traders.more(5)
 
     @asynccontextmanager
     async def customer(self, *urls: str) -> AsyncIterator[Customer]:

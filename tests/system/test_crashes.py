@@ -44,10 +44,9 @@ async def test_trades_wait_and_go_on_when_the_catalog_is_killed(bazaar: Bazaar) 
 
 async def test_customers_turn_to_another_front_end_when_theirs_is_killed(bazaar: Bazaar) -> None:
     async with bazaar.trading() as traders:
-        for name in ("front-end-1", "front-end-2"):
-            old = await bazaar.cluster.kill_pid(name)
-            await traders.more(20)
-            await bazaar.cluster.wait_for_new_pid(name, old)
+        old = await bazaar.cluster.kill_pid("front-end-1")
+        await traders.more(20)
+        await bazaar.cluster.wait_for_new_pid("front-end-1", old)
 
 
 async def test_paused_leader_changes_nothing_when_it_goes_on_after_another_has_taken_over(bazaar: Bazaar) -> None:
@@ -77,7 +76,7 @@ async def test_killed_service_stays_down_when_the_operator_has_killed_it(bazaar:
         await bazaar.cluster.wait_for_new_pid("front-end-2", old)
         service = await bazaar.cluster.service(name)
         assert (service.state, service.pid, service.restarts) == ("down", None, restarts)
-    assert (await bazaar.cluster.run("start", name))[0] == 0
+    await bazaar.cluster.start(name)
     await bazaar.cluster.wait_for_state(name, "running")
 
 

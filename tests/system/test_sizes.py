@@ -1,4 +1,4 @@
-"""Bazaars of other sizes than the usual one; those of 2 and of 5 replicas are in other files of this folder."""
+"""Bazaars of other sizes than the usual one; the small one has 2 replicas."""
 
 import pytest
 

@@ -387,8 +387,8 @@ def test_negative_reports_change_nothing() -> None:
 def test_memory_holds_nothing_up_to_base() -> None:
     inventory, _ = of_size(5)
     reported(inventory, 5, 4, 3)
-    assert set(inventory._position_of_key) == {"k4", "k5"}  # noqa: SLF001 - nothing else would show a leak
-    assert len(inventory._entries) == 2  # noqa: SLF001
+    assert set(inventory._position_of_key) == {"k4", "k5"}
+    assert len(inventory._entries) == 2
 
 
 def test_a_key_up_to_base_is_the_leaders_to_know_when_it_is_forgotten() -> None:

@@ -169,7 +169,7 @@ async def test_every_way_of_cutting_gives_one_log_when_pieces_come_in_any_order(
         chain.add(accepted=False)
     other = chain.fork(10)
     other.add(30, quantity=3)
-    for seed in range(15):
+    for seed in range(6):
         rng, heard = random.Random(seed), list[Entry]()
         outside = Outside()
         async with open_log(outside, tmp_path / f"order-{seed}.db") as log:
@@ -376,9 +376,9 @@ async def test_memory_is_bounded_and_nothing_is_missing_when_the_log_is_larger_t
             assert log.find(entry.key) == entry
 
 
-@pytest.mark.parametrize("step", [1, 3, 7, 25])
-@pytest.mark.parametrize("begins_with", [0, 1, 11])
-@pytest.mark.parametrize("unsaved", [0, 1, 9, 15])
+@pytest.mark.parametrize(
+    ("step", "begins_with", "unsaved"), [(1, 0, 9), (3, 1, 0), (7, 11, 15), (25, 0, 1), (4, 10, 10)]
+)
 def test_what_is_sent_on_has_no_gap_at_any_position_when_the_window_is_small(
     path: Path, monkeypatch: pytest.MonkeyPatch, step: int, begins_with: int, unsaved: int
 ) -> None:
