@@ -5,4 +5,4 @@ from services.common.launch import launch
 from services.common.settings import CatalogSettings
 
 if __name__ == "__main__":
-    launch("catalog", CatalogSettings, create_app)
+    launch(CatalogSettings, lambda _: "catalog", create_app)

@@ -101,9 +101,10 @@ class _Up:
         self._signals = Signals()
 
     async def run(self) -> int:
+        secret = load_secret(self._data_dir)  # a new folder has none before this line
         async with internal_client(self._data_dir) as client:
             supervisor = Supervisor([self._children(kind, client) for kind in KINDS], announce=self._announce)
-            app = create_control(self._cluster, supervisor, client, load_secret(self._data_dir))
+            app = create_control(self._cluster, supervisor, client, secret)
             listening = asyncio.Event()
             listener = Listener(app=app, host=HOST, port=port_of(self._cluster.control), drain_s=1.0)
             control = asyncio.create_task(serve(listener, on_ready=lambda _: listening.set()))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from services.common.errors import FAILED_STATUS, IntegrityFailure
@@ -18,11 +18,13 @@ def ends_process(runtime: Runtime) -> Iterator[None]:
     try:
         yield
     except IntegrityFailure as failure:
-        log.critical("integrity failure, this process stops for good", reason=str(failure))
+        with suppress(Exception):  # the disk may be too full for last words; the end must come all the same
+            log.critical("integrity failure, this process stops for good", reason=str(failure))
         runtime.end_process(FAILED_STATUS)
         raise
     except Exception:
-        log.exception("this process cannot go on and stops")
+        with suppress(Exception):
+            log.exception("this process cannot go on and stops")
         runtime.end_process(1)
         raise
 

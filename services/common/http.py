@@ -68,7 +68,7 @@ class _Client(httpx.AsyncClient):
     """httpx's client without cookies, redirects, authentication and hooks, which cost more than the call itself."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, headers: Mapping[str, str] | None) -> None:
-        super().__init__(transport=transport, headers=headers, timeout=None)  # noqa: S113 - limits are the caller's
+        super().__init__(transport=transport, headers=headers, timeout=None)
         self._direct = transport
 
     async def send(self, request: httpx.Request, *, stream: bool = False, **_: object) -> httpx.Response:

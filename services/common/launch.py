@@ -34,15 +34,15 @@ def load_settings(kind: type[SettingsT]) -> SettingsT:
 
 
 def launch(
-    service: str,
     kind: type[SettingsT],
+    named: Callable[[SettingsT], str],
     create_app: Callable[[SettingsT, Runtime, str], FastAPI],
     listeners: Callable[[SettingsT, FastAPI], tuple[Listener, ...]] | None = None,
 ) -> None:
-    """Run a service until it is told to stop. `listeners`: other than the one at its host and port."""
+    """Run a service until it is told to stop. named: its name in logs. listeners: other than its host and port."""
     die_with_parent()
     settings = load_settings(kind)
-    set_up_logs(service, settings.log_level)
+    set_up_logs(named(settings), settings.log_level)
 
     async def main() -> None:
         app = create_app(settings, Runtime(), load_secret(settings.data_dir))

@@ -1,8 +1,8 @@
 """The outside world of a service: time, randomness, network, disk, and the end of the process.
 
 Everything a service takes from outside comes through one `Runtime`, so that a whole cluster can also live inside one
-process under simulated time. The clock is `time.monotonic` and never the event loop's own: uvloop reads its clock
-once a turn, and after a SIGSTOP in the middle of a turn a lease would still look valid.
+process under simulated time. The clock is `time.monotonic` and never the event loop's own, which may be read once a
+turn only: after a SIGSTOP in the middle of a turn a lease would still look valid (docs/decisions/0001).
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import ParamSpec, Protocol, TypeVar
@@ -55,8 +56,9 @@ async def _pass(point: str) -> None:
 
 def _end_process(status: int) -> None:
     """End this process at once, before anything else of it is done or answered."""
-    sys.stderr.flush()
-    sys.stdout.flush()
+    with suppress(OSError):  # a full disk must not keep it alive
+        sys.stderr.flush()
+        sys.stdout.flush()
     os._exit(status)
 
 

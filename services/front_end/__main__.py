@@ -21,4 +21,4 @@ def listeners(settings: FrontEndSettings, app: FastAPI) -> tuple[Listener, ...]:
 
 
 if __name__ == "__main__":
-    launch("front-end", FrontEndSettings, create_app, listeners)
+    launch(FrontEndSettings, lambda settings: settings.name, create_app, listeners)

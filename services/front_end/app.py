@@ -14,6 +14,7 @@ from services.common.runtime import Runtime
 from services.common.settings import FrontEndSettings
 from services.common.wire import MAX_MESSAGE_BYTES
 from services.front_end.cache import Cache
+from services.front_end.echo import EchoKey
 from services.front_end.figures import Figures
 from services.front_end.forwarder import Forwarder
 from services.front_end.front_end import FrontEnd
@@ -58,6 +59,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
             await front_end.stocks.close()
 
     app = make_app("The bazaar", ready=front_end.missing, metrics=metrics, lifespan=lifespan, description=DESCRIPTION)
+    app.add_middleware(EchoKey)
     app.openapi_tags = TAGS
     add_stock_routes(app, front_end)
     add_order_routes(app, front_end)

@@ -5,4 +5,4 @@ from services.common.settings import OrderSettings
 from services.order.app import create_app
 
 if __name__ == "__main__":
-    launch("order", OrderSettings, create_app)
+    launch(OrderSettings, lambda settings: f"order-{settings.replica_id}", create_app)

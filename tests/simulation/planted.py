@@ -135,7 +135,7 @@ def invalidated_after_the_commit() -> Iterator[None]:
     def applied(self: Inventory, plan: Any) -> None:
         apply(self, plan)
         for sessions, position, names in late:
-            _ = asyncio.ensure_future(announce(sessions, position, names))
+            _ = asyncio.ensure_future(announce(sessions, position, names))  # noqa: RUF006 - late, and nobody waits
         late.clear()
 
     with patch.object(Sessions, "announce", later), patch.object(Inventory, "apply", applied):
@@ -201,7 +201,7 @@ def not_found_without_asking() -> Iterator[None]:
 @bug("the front-end takes a lost answer for a refusal")
 def lost_is_taken_for_definite() -> Iterator[None]:
     class Careless(forwarding._Attempt):
-        may_have_run = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+        may_have_run = property(lambda self: False, lambda self, value: None)
 
     with patch.object(forwarding, "_Attempt", Careless):
         yield
