@@ -54,9 +54,7 @@ def notes(snapshot: Snapshot) -> list[str]:
         if service.reason is not None and service.state in {"starting", "down", "failed"}
     ]
     if snapshot.supervisor is None:
-        lines.append(
-            "no supervisor runs: nothing is restarted; start the bazaar with: bazaar up, and the same --data-dir"
-        )
+        lines.append("no supervisor runs: nothing is restarted; start the bazaar with: bazaar up")
     return lines
 
 

@@ -35,7 +35,7 @@ from services.common.http import Peer, PeerAnswered, PeerError
 from services.common.lifeline import SUPERVISOR_VARIABLE
 from services.common.logs import set_up_logs
 from services.common.models import Message
-from services.common.secret import load_secret
+from services.common.secret import BadSecret, load_secret
 from services.common.server import Listener, serve
 
 PROBE_S = 0.5
@@ -53,10 +53,19 @@ def run_up(data_dir: Path, settings: Settings) -> int:
         preflight.check(data_dir, cluster, known)
         if known is not None and settings.catalog is not None:
             console.print(f"note: {data_dir}/ has a bazaar already; it keeps its stocks, --catalog is not read")
+        _make_secret(data_dir)
         write_cluster(data_dir, cluster)
         set_up_logs("supervisor", "warning")
         with asyncio.Runner() as runner:
             return runner.run(_Up(cluster, data_dir, console).run())
+
+
+def _make_secret(data_dir: Path) -> None:
+    """A new folder has none, and whoever finds cluster.json there asks for it."""
+    try:
+        load_secret(data_dir)
+    except BadSecret as error:
+        raise CannotDo(str(error)) from error
 
 
 class Signals:
@@ -101,10 +110,9 @@ class _Up:
         self._signals = Signals()
 
     async def run(self) -> int:
-        secret = load_secret(self._data_dir)  # a new folder has none before this line
         async with internal_client(self._data_dir) as client:
             supervisor = Supervisor([self._children(kind, client) for kind in KINDS], announce=self._announce)
-            app = create_control(self._cluster, supervisor, client, secret)
+            app = create_control(self._cluster, supervisor, client, load_secret(self._data_dir))
             listening = asyncio.Event()
             listener = Listener(app=app, host=HOST, port=port_of(self._cluster.control), drain_s=1.0)
             control = asyncio.create_task(serve(listener, on_ready=lambda _: listening.set()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from services.common.background import ends_process
 from services.common.batching import Batcher
-from services.common.http import Peer, PeerError, PeerRefused
+from services.common.http import Peer, PeerError, PeerGone
 from services.common.logs import get_log
 from services.common.models import AppendAnswer, AppendRequest, Head
 from services.common.runtime import Runtime
@@ -68,7 +68,7 @@ class FollowerLink:
                 self._give_up("it did not answer in time")
             try:
                 await self._send(timeout_s=left if self.is_awaited else APPEND_S)
-            except PeerRefused:
+            except PeerGone:
                 self._give_up("it refused the connection")
                 self._rests_until = self._runtime.monotonic() + REST_S
                 return

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -41,7 +41,7 @@ class Service:
         self.app: FastAPI | None = None
         self._cluster = cluster
         self._create = create
-        self._life: AbstractAsyncContextManager[None] | None = None
+        self._life: AbstractAsyncContextManager[Any] | None = None
         self._serving: set[asyncio.Task[httpx.Response]] = set()
 
     async def start(self) -> None:

@@ -1,5 +1,6 @@
 """Settings: flags, else environment, else defaults; what makes no sense ends with status 2 and says why."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,8 @@ class Shell:
     """Starts a service with flags and environment variables."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in [name for name in os.environ if name.startswith("BAZAAR_")]:
+            monkeypatch.delenv(name)
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
