@@ -162,8 +162,11 @@ class Traders:
             assert not self._ledger.problems, self._ledger.problems
             return new >= count
 
-        async with asyncio.timeout(PATIENCE_S), self._changed:
-            await self._changed.wait_for(are_answered)
+        try:
+            async with asyncio.timeout(PATIENCE_S), self._changed:
+                await self._changed.wait_for(are_answered)
+        except TimeoutError:
+            raise AssertionError(f"no {count} trades were answered within {PATIENCE_S} s") from None
 
     async def _live(self, urls: Sequence[str], source: random.Random) -> None:
         own: list[Told] = []
