@@ -379,3 +379,28 @@ async def test_docs_page_works_without_internet() -> None:
         assert "//cdn" not in page
         assert "https://" not in page
         assert '"/docs/assets/swagger-ui-bundle.js"' in page
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        ("{", {}, 400),
+        ('{"name": "GameStart", "type": "hold", "quantity": 1}', {}, 422),
+        ("{}", {"Content-Type": "text/plain"}, 415),
+        ("{" + " " * 70_000 + "}", {}, 413),
+    ],
+)
+async def test_key_is_given_back_when_the_trade_is_refused_at_the_door(
+    body: str, headers: dict[str, str], code: int
+) -> None:
+    async with quiet() as bazaar:
+        response = await post(bazaar, body, **{"idempotency-key": "mine-1", **headers})
+
+    assert (response.status_code, response.headers["idempotency-key"]) == (code, "mine-1")
+
+
+async def test_key_is_not_repeated_when_it_is_none() -> None:
+    async with quiet() as bazaar:
+        response = await post(bazaar, "{", **{"idempotency-key": "k" * 65})
+
+    assert "idempotency-key" not in response.headers
