@@ -10,6 +10,9 @@ ALWAYS_ANSWERED = frozenset({"/livez", "/metrics"})
 RETRY_AFTER = (b"retry-after", b"1")
 CLOSE = (b"connection", b"close")
 
+MAX_DISCARDED_BYTES = 1_048_576
+"""So much of a body that is refused is read and thrown away, so that the client sees why."""
+
 
 async def send_error(send: Send, code: int, message: str, *headers: tuple[bytes, bytes]) -> None:
     """Answer an ASGI request with an error in the one shape."""
@@ -34,6 +37,8 @@ class LimitBody:
         if scope["type"] == "http":
             for name, value in scope["headers"]:
                 if name == b"content-length" and self._is_too_long(value):
+                    if _closes(scope) and value.isdigit() and int(value[:18]) <= MAX_DISCARDED_BYTES:
+                        await _discard(receive)
                     await send_error(send, BodyTooLarge.code, BodyTooLarge.message)
                     return
                 if name == b"transfer-encoding":
@@ -46,6 +51,24 @@ class LimitBody:
         return len(content_length) > 18 or not content_length.isdigit() or int(content_length) > self._max_bytes
 
 
+def _closes(scope: Scope) -> bool:
+    """Whether the connection is closed after the answer: then a body that was not read takes the answer with it."""
+    headers = {name: value.lower() for name, value in scope["headers"]}
+    if b"expect" in headers:
+        return False  # it asks before it sends
+    return headers.get(b"connection") == b"close" or scope.get("http_version") == "1.0"
+
+
+async def _discard(receive: Receive) -> None:
+    """Read a body, up to a limit, and forget it. How long that may take is the connection's business."""
+    left = MAX_DISCARDED_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
 class _CountedBody:
     """One request whose body has no length: when it grows too long it ends for the application and is answered 413."""
 
@@ -56,9 +79,11 @@ class _CountedBody:
         self._bytes_left = max_bytes
         self._has_started = False
         self._is_refused = False
+        self._closes = False
 
     async def serve(self, scope: Scope) -> None:
         """Serve the request."""
+        self._closes = _closes(scope)
         try:
             await self._app(scope, self._count, self._pass_on)
         except Exception:
@@ -75,6 +100,8 @@ class _CountedBody:
             return message
         self._is_refused = True
         if not self._has_started:
+            if self._closes and message.get("more_body", False):
+                await _discard(self._receive)
             await send_error(self._send, BodyTooLarge.code, BodyTooLarge.message)
         return {"type": "http.disconnect"}
 

@@ -26,12 +26,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from services.common.errors import Unavailable, error_body
-from services.common.limits import CLOSE, RETRY_AFTER, send_error
+from services.common.limits import CLOSE, MAX_DISCARDED_BYTES, RETRY_AFTER, send_error
 
 LINGER_S = 1.0
 SECOND_LOOK_S = 0.01
-MAX_DISCARDED_BYTES = 1_048_576
-"""So much of a body that was answered before its end is read and thrown away, so that the client sees the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,24 @@ async def test_next_request_is_answered_when_a_body_was_refused() -> None:
 
 
 @on_uvloop
+async def test_413_is_seen_when_the_connection_is_to_be_closed_and_the_body_comes_late() -> None:
+    async with served(LimitBody(App())) as port, connection(port) as client:
+        await client.send(_post(256 * 257, b"connection: close\r\n"))
+        for _ in range(256):
+            await client.send(b"x" * 257)
+            await asyncio.sleep(0)
+        assert await client.error() == 413
+        await client.closed()
+
+
+@on_uvloop
+async def test_413_at_once_when_the_connection_is_to_be_closed_and_the_body_would_be_huge() -> None:
+    async with served(LimitBody(App())) as port, connection(port) as client:
+        await client.send(_post(10**9, b"connection: close\r\n"))
+        assert await client.error() == 413
+
+
+@on_uvloop
 async def test_413_when_a_chunked_body_has_no_end() -> None:
     app = App()
     async with served(LimitBody(app, 100), body_timeout_s=0.3) as port, connection(port) as client:
