@@ -33,7 +33,7 @@ from services.order.store import LogStore
 from tests.support.fake_time import in_fake_time, until
 from tests.support.order_chain import STOCKS, Chain, make_trade
 from tests.support.order_peers import DecidingCatalog, TakingFollower
-from tests.support.order_world import CATALOG, Outside, replica_url
+from tests.support.order_world import CATALOG, Outside, plain_logs, replica_url
 
 SECRET = "a-secret-of-the-tests"
 OPEN = ["/livez", "/readyz", "/metrics"]
@@ -99,12 +99,13 @@ class Served:
 async def served(folder: Path, *, level: bool = True) -> AsyncIterator[Served]:
     made = Served(folder)
     made.catalog.is_starting = not level
-    async with made.client, made.app.router.lifespan_context(made.app):
-        if level:
-            await until(lambda: made.replica.missing() is None)
-        else:
-            await asyncio.sleep(0.001)
-        yield made
+    with plain_logs():
+        async with made.client, made.app.router.lifespan_context(made.app):
+            if level:
+                await until(lambda: made.replica.missing() is None)
+            else:
+                await asyncio.sleep(0.001)
+            yield made
 
 
 def _error(response: httpx.Response, code: int) -> str:

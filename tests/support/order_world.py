@@ -3,10 +3,14 @@
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
+
+import structlog
+from structlog.dev import ConsoleRenderer, plain_traceback
+from structlog.stdlib import add_log_level
 
 from services.common.background import background
 from services.common.http import Peer, make_client
@@ -111,6 +115,17 @@ def once(step: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object
     return run
 
 
+@contextmanager
+def plain_logs() -> Iterator[None]:
+    """Tracebacks as Python prints them: drawn with colours and variables, one can take many seconds."""
+    before = structlog.get_config()
+    structlog.configure(processors=[add_log_level, ConsoleRenderer(colors=False, exception_formatter=plain_traceback)])
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 @asynccontextmanager
 async def open_log(
     outside: Outside,
@@ -128,9 +143,10 @@ async def open_log(
         store.append(chain.entries)
     log = OrderLog(outside.runtime, store)
     try:
-        async with background(outside.runtime, log.run()):
-            await asyncio.sleep(0)
-            yield log
+        with plain_logs():
+            async with background(outside.runtime, log.run()):
+                await asyncio.sleep(0)
+                yield log
         if not outside.ended_with:
             outside.disk.release()
             await log.close()

@@ -222,9 +222,9 @@ def _forked(chain: Chain) -> Chain:
     return other
 
 
-@pytest.mark.parametrize("before", [1, 2, 3, 5])
+@pytest.mark.parametrize("span", [(1, 7), (2, 7), (3, 7), (5, 7), (1, 3), (3, 3), (5, 5)])
 def test_a_contradiction_is_told_and_the_catalog_asked_at_once_when_a_leader_has_another_log(
-    path: Path, before: int
+    path: Path, span: tuple[int, int]
 ) -> None:
     @in_fake_time
     async def run() -> None:
@@ -233,7 +233,7 @@ def test_a_contradiction_is_told_and_the_catalog_asked_at_once_when_a_leader_has
         async with following(path, chain) as made, made.running():
             await until(lambda: made.catalog.requests)
             asked, began = len(made.catalog.requests), made.outside.clock()
-            assert await made.append(_forked(chain), before) == made.follower._answer("diverged")
+            assert await made.append(_forked(chain), *span) == made.follower._answer("diverged")
             assert made.log.head == chain.head()
             await until(lambda: len(made.catalog.requests) > asked)
             assert made.outside.clock() - began < 0.05, "it does not wait for its next report"
@@ -494,6 +494,16 @@ async def test_the_head_and_the_generation_are_told_when_one_is_adopted_or_refus
         assert await adopt(3) == (3, "adopted", chain.head())
         assert await adopt(2) == (3, "refused", chain.head())
         assert await adopt(4, OTHER_STOCKS) == (3, "refused", chain.head())
+
+
+@in_fake_time
+async def test_only_what_is_saved_is_told_when_an_adoption_is_repeated(path: Path) -> None:
+    chain = Chain()
+    chain.add(2)
+    async with following(path, chain) as made:
+        made.outside.disk.hold()
+        made.log.take(1, chain.add(2))
+        assert (await made.follower.adopt(AdoptRequest(generation=1, stocks=STOCKS))).head == chain.head(2)
 
 
 @in_fake_time

@@ -12,6 +12,7 @@ import pytest
 from services.common.errors import IntegrityFailure
 from services.common.models import MAX_ENTRIES, AppendAnswer, AppendRequest
 from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S
+from services.common.transport import NotConnected
 from services.order.log import OrderLog
 from services.order.replication import REST_S, Replication
 from tests.support.fake_network import Fault, failure
@@ -186,11 +187,24 @@ async def test_an_entry_is_not_covered_when_a_follower_answers_that_it_is_behind
         lambda follower, _: follower.says("diverged"),
         lambda follower, _: follower.says("other_generation"),
         lambda follower, _: AppendAnswer(generation=2, outcome="taken", head=follower.head),
+        lambda *_: NotConnected("no more files can be opened here"),
         lambda *_: failure(503),
         lambda *_: failure(500),
         lambda *_: httpx.Response(200, text="nonsense"),
     ],
-    ids=["behind", "nothing taken", "before", "taken before", "diverged", "generation", "newer", "503", "500", "odd"],
+    ids=[
+        "behind",
+        "nothing taken",
+        "before",
+        "taken before",
+        "diverged",
+        "generation",
+        "newer",
+        "own fault",
+        "503",
+        "500",
+        "odd",
+    ],
 )
 def test_patience_ends_after_half_a_second_when_a_follower_does_not_come_nearer(
     path: Path, says: Callable[[TakingFollower, AppendRequest], Instead]
