@@ -42,7 +42,8 @@ class Catalog:
         self._connect = connect
         self._replica_ids = frozenset(replicas)
         self._began = runtime.monotonic()
-        self._rebuild = Rebuild(runtime, {i: peer for i, peer in replicas.items() if i not in set(lost)}, initial)
+        there = {i: peer for i, peer in replicas.items() if i not in set(lost)}
+        self._rebuild = Rebuild(runtime, there, initial, without_some=len(there) < len(replicas))
         self._state: tuple[Inventory, Sessions] | None = None
         self._may_decide = asyncio.Event()
         self._turn = asyncio.Lock()

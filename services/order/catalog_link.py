@@ -105,7 +105,10 @@ class CatalogLink:
             answer = await self._catalog.call("/generation", GenerationAnswer, timeout_s=REPORT_ANSWER_S)
         except PeerError:
             return False
-        return answer.generation is not None and await self._log.adopt(answer.generation, answer.stocks)
+        if answer.generation is None:
+            return False
+        # Only an empty log may follow a catalog that was rebuilt without it; it may have grown while we asked.
+        return await self._log.adopt(answer.generation, answer.stocks, only_empty=True)
 
     def _request(self, trades: list[Trade]) -> DecideRequest:
         generation = self._log.generation

@@ -115,16 +115,17 @@ class OrderLog:
             self.on_taken(entry)
         return new
 
-    async def adopt(self, generation: int, initial: list[Stock]) -> bool:
+    async def adopt(self, generation: int, initial: list[Stock], *, only_empty: bool = False) -> bool:
         """Take a higher generation, durably, the log before it; from then on lower ones are refused.
 
-        False when this log did not begin with these stocks, or the generation is not higher.
+        False when this log did not begin with these stocks, the generation is not higher, or the log is not empty and
+        must be.
         """
         async with self._saving:
             begins_alike = self.head.position == 0 or empty_head(initial) == empty_head(self.initial)
             if generation == self.generation:
                 return begins_alike  # an adoption whose answer was lost
-            if not begins_alike or generation < (self.generation or 0):
+            if not begins_alike or generation < (self.generation or 0) or (only_empty and self.head.position):
                 return False
             self.generation = None  # from here on nothing of a lower generation is taken
             await self._save()

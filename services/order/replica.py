@@ -34,7 +34,7 @@ class Replica:
         self.follower = Follower(runtime, self.log, catalog, replica_id, others)
         self.queries = Queries(self.log, self.follower.link)
         self._runtime = runtime
-        self._replication = Replication(runtime, self.log, others)
+        self._replication = Replication(runtime, self.log, others, self.follower.link.refresh)
         self._leader = Leader(runtime, self.log, self.follower.link, self._replication)
         self._selected_by: dict[str, int] = {}  # front-end to the leader it selected: only shown, nothing depends on it
 

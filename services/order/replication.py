@@ -4,10 +4,13 @@ An entry is replicated when it is on the leader's own disk, and each other repli
 or has refused the connection, or has failed to answer for 500 ms. One that refused or failed is not waited for again
 until an answer of it covers what was sent: it is caught up. Safety does not rest on this count, for the catalog has
 committed the entry before; it is what lets a customer's order outlive the catalog's disk and the leader's.
+
+A follower that says that this log is the wrong one (another digest, another generation) is another matter: this leader
+may be the one that was declared lost. It is waited for until the catalog has answered that this log is right.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from services.common.background import ends_process
 from services.common.batching import Batcher
@@ -15,7 +18,7 @@ from services.common.http import Peer, PeerError, PeerGone
 from services.common.logs import get_log
 from services.common.models import AppendAnswer, AppendRequest, Head
 from services.common.runtime import Runtime
-from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S
+from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S, REQUEST_S
 from services.order.log import OrderLog
 from services.order.watermark import Watermark
 
@@ -24,12 +27,21 @@ log = get_log(__name__)
 REST_S = 0.1  # a replica that refused is not asked again before
 AGAIN_S = 0.02  # after an append that failed
 
+Confirm = Callable[[], Awaitable[bool]]
+"""Asks the catalog whether this log belongs to its sequence; a log that does not ends the process."""
+
 
 class FollowerLink:
     """One other replica as the leader sees it. `on_change` is called when its head or `is_awaited` changed."""
 
     def __init__(
-        self, runtime: Runtime, log_: OrderLog, replica_id: int, peer: Peer, on_change: Callable[[], None]
+        self,
+        runtime: Runtime,
+        log_: OrderLog,
+        replica_id: int,
+        peer: Peer,
+        confirm: Confirm,
+        on_change: Callable[[], None],
     ) -> None:
         self.replica_id = replica_id
         self.position = 0
@@ -37,9 +49,11 @@ class FollowerLink:
         self._runtime = runtime
         self._log = log_
         self._peer = peer
+        self._confirm = confirm
         self._on_change = on_change
         self._head: Head | None = None  # its last answered head, when that is part of our log
         self._rests_until = 0.0
+        self._is_disputed = False  # it says that this log is wrong, and the catalog has not said otherwise since
         self._trips: Batcher[int, None] = Batcher(self._bring, max_batch=10_000)
         self._last: tuple[int, asyncio.Future[None]] | None = None  # the last push, and when its trip is over
 
@@ -63,23 +77,36 @@ class FollowerLink:
         if began < self._rests_until:
             return
         while self.position < target:
+            if self._is_disputed and await self._confirm():
+                self._is_disputed = False
             left = began + FOLLOWER_PATIENCE_S - self._runtime.monotonic()
-            if self.is_awaited and left <= 0:
+            if self.is_awaited and left <= 0 and not self._is_disputed:
                 self._give_up("it did not answer in time")
-            try:
-                await self._send(timeout_s=left if self.is_awaited else APPEND_S)
-            except PeerGone:
-                self._give_up("it refused the connection")
-                self._rests_until = self._runtime.monotonic() + REST_S
+            if self._is_disputed and left <= FOLLOWER_PATIENCE_S - REQUEST_S:
+                return  # no trade waits longer; the next one begins again
+            if not await self._try(left):
                 return
-            except PeerError:
-                if not self.is_awaited:
-                    return
-                await asyncio.sleep(AGAIN_S)
+        self._is_disputed = False
         if not self.is_awaited:
             log.info("a follower has caught up", replica=self.replica_id)
             self.is_awaited = True
         self._on_change()
+
+    async def _try(self, left: float) -> bool:
+        """One append, and a pause when it failed; False when this trip is over."""
+        try:
+            await self._send(timeout_s=left if self.is_awaited and left > 0 else APPEND_S)
+        except PeerGone:
+            if not self._is_disputed:
+                self._give_up("it refused the connection")
+                self._rests_until = self._runtime.monotonic() + REST_S
+                return False
+            await asyncio.sleep(REST_S)
+        except PeerError:
+            if not self.is_awaited:
+                return False
+            await asyncio.sleep(AGAIN_S)
+        return True
 
     async def _send(self, timeout_s: float) -> None:
         """One append. Raises PeerError when it did not bring us nearer."""
@@ -94,6 +121,7 @@ class FollowerLink:
         await self._runtime.point("order.append.answered")
         if answer.outcome in {"diverged", "other_generation"} or answer.generation != self._log.generation:
             self._head = None
+            self._is_disputed = self.is_awaited
             raise PeerError(f"the follower answered {answer.outcome}")
         if answer.head.position <= self._log.head.position:
             self._head = answer.head
@@ -111,10 +139,10 @@ class FollowerLink:
 class Replication:
     """All followers together. `replicated`: every entry up to there is replicated."""
 
-    def __init__(self, runtime: Runtime, log_: OrderLog, others: Mapping[int, Peer]) -> None:
+    def __init__(self, runtime: Runtime, log_: OrderLog, others: Mapping[int, Peer], confirm: Confirm) -> None:
         self.replicated = Watermark()
         self._log = log_
-        self._links = [FollowerLink(runtime, log_, i, peer, self._update) for i, peer in others.items()]
+        self._links = [FollowerLink(runtime, log_, i, peer, confirm, self._update) for i, peer in others.items()]
         log_.on_fsynced = self._update
 
     async def reach(self, position: int) -> None:

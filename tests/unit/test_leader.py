@@ -40,7 +40,7 @@ class Trading:
             outside.network.serve(replica_url(i), follower.handle)
         self.link = CatalogLink(outside.runtime, 3, log, outside.peer(CATALOG), self._fetch)
         peers = {i: outside.peer(replica_url(i)) for i in self.followers}
-        self.replication = Replication(outside.runtime, log, peers)
+        self.replication = Replication(outside.runtime, log, peers, self.link.refresh)
         self.leader = Leader(outside.runtime, log, self.link, self.replication)
 
     async def _fetch(self, _: int) -> bool:

@@ -549,6 +549,16 @@ async def test_lower_generations_are_refused_for_ever_when_one_was_adopted(path:
 
 
 @in_fake_time
+async def test_a_log_with_entries_keeps_its_generation_when_only_an_empty_one_may_adopt(path: Path) -> None:
+    chain = Chain()
+    async with open_log(Outside(), path) as log:
+        assert await log.adopt(2, STOCKS, only_empty=True)
+        log.take(2, chain.add())
+        assert not await log.adopt(3, STOCKS, only_empty=True)
+        assert log.generation == 2
+
+
+@in_fake_time
 async def test_nothing_is_written_when_an_adoption_is_repeated(path: Path) -> None:
     chain, outside = Chain(), Outside()
     async with open_log(outside, path) as log:

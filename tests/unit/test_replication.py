@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.common.errors import IntegrityFailure
-from services.common.models import MAX_ENTRIES, AppendAnswer, AppendRequest
+from services.common.models import MAX_ENTRIES, AppendAnswer, AppendOutcome, AppendRequest
 from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S
 from services.common.transport import NotConnected
 from services.order.log import OrderLog
@@ -41,7 +41,11 @@ class Leading:
         peers = {i: outside.peer(replica_url(i)) for i in self.followers}
         for i, follower in self.followers.items():
             outside.network.serve(replica_url(i), follower.handle)
-        self.replication = Replication(outside.runtime, log, peers)
+        self.is_confirmed = True
+        self.replication = Replication(outside.runtime, log, peers, self._confirm)
+
+    async def _confirm(self) -> bool:
+        return self.is_confirmed
 
     def fault(self, replica_id: int, fault: Fault | None) -> None:
         self.outside.network.fault(replica_url(replica_id), fault)
@@ -243,6 +247,30 @@ def test_a_head_does_not_count_when_it_is_of_another_log(path: Path, outcome: st
 
             made.followers[2].instead = lie
             assert await made.replicate() == PATIENCE
+
+    run()
+
+
+@pytest.mark.parametrize("then", ["goes on", "is silent", "is gone"])
+@pytest.mark.parametrize("outcome", ["diverged", "other_generation"])
+def test_a_follower_is_waited_for_when_it_disputes_this_log_until_the_catalog_confirms_it(
+    path: Path, outcome: AppendOutcome, then: str
+) -> None:
+    @in_fake_time
+    async def run() -> None:
+        async with leading(path) as made:
+            made.is_confirmed = False
+            made.followers[2].instead = lambda _: made.followers[2].says(outcome)
+            replicating = made.begin()
+            await asyncio.sleep(0.1)
+            if then == "is silent":
+                made.fault(2, "hangs")
+            elif then == "is gone":
+                made.fault(2, "refuses")
+            await asyncio.sleep(4)
+            assert not replicating.done(), "this leader may be the one that is wrong"
+            made.is_confirmed = True
+            assert await replicating < 4.1 + APPEND_S + FOLLOWER_PATIENCE_S
 
     run()
 
