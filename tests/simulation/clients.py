@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.simulation.history import Operation
+from eval.history import Operation
 from tests.simulation.world import STOCKS, SimulatedTransport, World
 
 NAMES = [line.split(",")[0] for line in STOCKS.splitlines()[1:]]

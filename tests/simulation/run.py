@@ -13,10 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from eval.history import Evidence, Operation, check
 from services.common.models import Entry, Stock
 from tests.simulation.clients import Customer
 from tests.simulation.faults import Faults
-from tests.simulation.history import Evidence, Operation, check
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.world import World
 

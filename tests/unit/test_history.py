@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from eval.history import Evidence, Operation, check
 from services.common.digest import empty_head, entry_digest, head_at
 from services.common.models import Entry, Head, Stock
-from tests.simulation.history import Evidence, Operation, check
 
 INITIAL = [Stock(name="A", price=100, quantity=5), Stock(name="B", price=200, quantity=5)]
 
