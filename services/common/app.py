@@ -31,12 +31,10 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
-RETRY_AFTER = {"retry-after": "1"}
-
 
 def error_response(error: BazaarError) -> Response:
     """The answer for `error`, in the one shape."""
-    headers = RETRY_AFTER if isinstance(error, Unavailable) else None
+    headers = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return Response(error_body(error.code, error.message), error.code, headers, "application/json")
 
 

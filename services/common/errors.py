@@ -9,6 +9,7 @@ BazaarError
 ├── NotEnoughStock      409  refused, final for its key
 ├── KeyReused           422  the idempotency key belongs to another trade
 ├── Forbidden           403  the internal secret is missing or wrong
+├── TooManyRefusals     429  definite: certainly not executed, too many trades of this address were refused
 ├── Unavailable         503  definite: certainly not executed, try again
 └── OutcomeUnknown      504  indefinite: may have been executed, ask again with the same key
 
@@ -25,6 +26,8 @@ class BazaarError(Exception):
 
     code = 500
     message = "something went wrong inside; the log says what"
+    retry_after_s: int | None = None
+    """Whole seconds to wait before the next try; told in the header Retry-After."""
 
     def __init__(self, message: str | None = None) -> None:
         self.message = message or type(self).message
@@ -67,10 +70,17 @@ class NotFound(BazaarError):
 
 
 class NotEnoughStock(BazaarError):
-    """The catalog refused the trade; this is final for its idempotency key."""
+    """The catalog refused the trade; this is final for its idempotency key.
+
+    is_replay: it had been refused before, and is only told again.
+    """
 
     code = 409
     message = "not enough stock; this is final for its idempotency key, a new try needs a new one"
+
+    def __init__(self, *, is_replay: bool = False) -> None:
+        super().__init__()
+        self.is_replay = is_replay
 
 
 class KeyReused(BazaarError):
@@ -87,10 +97,22 @@ class Forbidden(BazaarError):
     message = "the internal secret is missing or wrong"
 
 
+class TooManyRefusals(BazaarError):
+    """Definite: too many trades from this address were refused lately, so this one was not even looked at."""
+
+    code = 429
+    message = "too many of your trades were refused; this one was not executed, try again later"
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(BazaarError):
     """Definite: this request was certainly not executed. It may be sent again."""
 
     code = 503
+    retry_after_s = 1
     message = "not available at the moment; this request was not executed, try again"
 
 

@@ -82,6 +82,18 @@ class FrontEndSettings(ServiceSettings):
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     cache_size: int = Field(10, ge=0, le=1_000_000, description="how many stocks the cache holds; 0 turns it off")
     max_trades: int = Field(1_000, ge=1, description="trades in flight; more are answered 503")
+    refused_trades_per_s: float = Field(
+        100.0, ge=0, allow_inf_nan=False, description="refused trades of one client address; beyond: 429; 0: no limit"
+    )
+    refused_trades_burst: int = Field(1_000, ge=1, description="so many at once, before the rate counts")
+    max_connections: int = Field(1_000, ge=1, description="public connections; more are answered 503")
+    max_requests: int = Field(2_000, ge=1, description="public requests in flight; more are answered 503")
+    max_head_bytes: int = Field(16_384, ge=1_024, description="URL and headers of a public request; beyond: 414, 431")
+    max_body_bytes: int = Field(65_536, ge=1_024, description="body of a public request; beyond: 413")
+    arrival_timeout_s: float = Field(
+        9.0, gt=0, le=3_600, description="for a public request's head, and its body, to arrive; beyond: 408, closed"
+    )
+    idle_timeout_s: float = Field(75.0, gt=0, le=3_600, description="for the next request to begin; beyond: closed")
 
     @property
     def internal_url(self) -> str:

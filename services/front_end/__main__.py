@@ -16,7 +16,16 @@ def listeners(settings: FrontEndSettings, app: FastAPI) -> tuple[Listener, ...]:
     """
     return (
         Listener(app=app.state.internal, host=settings.internal_host, port=settings.internal_port),
-        Listener(app=app, host=settings.host, port=settings.port),
+        Listener(
+            app=app,
+            host=settings.host,
+            port=settings.port,
+            head_timeout_s=settings.arrival_timeout_s,
+            body_timeout_s=settings.arrival_timeout_s,
+            keep_alive_s=settings.idle_timeout_s,
+            max_head_bytes=settings.max_head_bytes,
+            max_connections=settings.max_connections,
+        ),
     )
 
 

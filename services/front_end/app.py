@@ -21,6 +21,7 @@ from services.front_end.front_end import FrontEnd
 from services.front_end.health import Replicas
 from services.front_end.internal import add_internal_routes
 from services.front_end.openapi import DESCRIPTION, TAGS
+from services.front_end.refusals import RefusalLimit
 from services.front_end.routes import add_inside_routes, add_order_routes, add_stock_routes
 from services.front_end.session import SessionKeeper
 from services.front_end.stocks import Stocks
@@ -46,8 +47,9 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
         stocks=Stocks(cache, catalog, runtime),
         replicas=replicas,
         forwarder=Forwarder(replicas, runtime, max_trades=settings.max_trades),
+        refusals=RefusalLimit(settings.refused_trades_per_s, settings.refused_trades_burst),
     )
-    metrics.registry.register(Figures(cache, front_end.forwarder))
+    metrics.registry.register(Figures(cache, front_end.forwarder, front_end.refusals))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,7 +60,15 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
             await front_end.forwarder.close()
             await front_end.stocks.close()
 
-    app = make_app("The bazaar", ready=front_end.missing, metrics=metrics, lifespan=lifespan, description=DESCRIPTION)
+    app = make_app(
+        "The bazaar",
+        ready=front_end.missing,
+        metrics=metrics,
+        lifespan=lifespan,
+        description=DESCRIPTION,
+        max_body_bytes=settings.max_body_bytes,
+        max_requests=settings.max_requests,
+    )
     app.add_middleware(EchoKey)
     app.openapi_tags = TAGS
     add_stock_routes(app, front_end)

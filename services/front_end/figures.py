@@ -1,4 +1,4 @@
-"""The cache's counts as metrics, read when Prometheus asks: a hit costs no more for being counted."""
+"""Counts of the parts as metrics, read when Prometheus asks: a hit costs no more for being counted."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,16 @@ from prometheus_client.registry import Collector
 
 from services.front_end.cache import Cache
 from services.front_end.forwarder import Forwarder
+from services.front_end.refusals import RefusalLimit
 
 
 class Figures(Collector):
-    """What the cache and the forwarder count themselves."""
+    """What the cache, the forwarder and the limit on refusals count themselves."""
 
-    def __init__(self, cache: Cache, forwarder: Forwarder) -> None:
+    def __init__(self, cache: Cache, forwarder: Forwarder, refusals: RefusalLimit) -> None:
         self._cache = cache
         self._forwarder = forwarder
+        self._refusals = refusals
 
     def collect(self) -> Iterator[Metric]:
         """Give the counts of this moment."""
@@ -29,3 +31,8 @@ class Figures(Collector):
         yield GaugeMetricFamily("bazaar_cache_entries", "Entries that could be hit now", value=len(cache.pages()))
         yield GaugeMetricFamily("bazaar_cache_session", "1 while there is a session", value=int(cache.is_live()))
         yield GaugeMetricFamily("bazaar_trades_in_flight", "Trades under way", value=self._forwarder.trades_in_flight)
+        yield CounterMetricFamily(
+            "bazaar_trades_turned_away",
+            "Trades answered 429, because too many of the same address were refused",
+            value=self._refusals.turned_away,
+        )

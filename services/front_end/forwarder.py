@@ -78,7 +78,7 @@ class Forwarder:
         finally:
             self.trades_in_flight -= 1
         if outcome.result == "refused":
-            raise NotEnoughStock
+            raise NotEnoughStock(is_replay=outcome.replayed)
         if outcome.result == "other_content":
             raise KeyReused
         if outcome.result == "unknown_stock":

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from services.common.errors import NotEnoughStock
 from services.common.keys import new_key
-from services.common.models import FrontEndStatus, Trade, TradeRequest
+from services.common.models import FrontEndStatus, Trade, TradeOutcome, TradeRequest
 from services.common.runtime import Runtime
 from services.front_end.cache import Cache
 from services.front_end.forwarder import Forwarder
 from services.front_end.health import Replicas
+from services.front_end.refusals import RefusalLimit, payer_of
 from services.front_end.session import SessionKeeper
 from services.front_end.stocks import Stocks
 
@@ -23,6 +25,7 @@ class FrontEnd:
     stocks: Stocks
     replicas: Replicas
     forwarder: Forwarder
+    refusals: RefusalLimit
 
     def missing(self) -> str | None:
         """What is missing for this front-end to do its job, in words; None when it is ready."""
@@ -47,3 +50,18 @@ class FrontEnd:
         """The trade with its key, made here if the customer gave none. It is made once and survives every retry."""
         key = key or new_key(self.runtime.wall_ms(), self.runtime.random)
         return Trade(key=key, name=wanted.name, type=wanted.type, quantity=wanted.quantity)
+
+    async def trade(self, trade: Trade, host: str) -> TradeOutcome:
+        """Have a trade of the client at `host` executed; the outcome is `accepted`.
+
+        Raises NotFound, NotEnoughStock or KeyReused, TooManyRefusals or Unavailable, or OutcomeUnknown.
+        """
+        payer = payer_of(host)
+        self.stocks.check_name(trade.name)
+        self.refusals.check(payer, self.runtime.monotonic())
+        try:
+            return await self.forwarder.trade(trade)
+        except NotEnoughStock as refusal:
+            if not refusal.is_replay:
+                self.refusals.charge(payer, self.runtime.monotonic())
+            raise

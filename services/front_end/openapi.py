@@ -13,9 +13,9 @@ contradicted, whichever machine dies.
 **Try it:** open *GET /stocks*, press *Try it out* and *Execute*; take a name to *POST /orders* and buy a few; read the
 order back under its number; look at *GET /leader* and *GET /cache* to see who served you.
 
-**Errors** all look like `{"error": {"code": 404, "message": "..."}}`. After a **503** nothing was executed: wait for
-`Retry-After` seconds and try again. After a **504**, or a connection that broke, the outcome is unknown: send the same
-trade again with the same `Idempotency-Key`. The same key gives the same order, however often it is sent.
+**Errors** all look like `{"error": {"code": 404, "message": "..."}}`. After a **503** or a **429** nothing was executed:
+wait for `Retry-After` seconds and try again. After a **504**, or a connection that broke, the outcome is unknown: send
+the same trade again with the same `Idempotency-Key`. The same key gives the same order, however often it is sent.
 """
 
 TAGS = [
@@ -29,9 +29,10 @@ _MEANINGS = {
     400: "The body is not JSON.",
     404: "There is no such thing.",
     409: "Not enough stock. Final for this key: a new try needs a new one.",
-    413: "The body is larger than 64 KiB.",
+    413: "The body is too large.",
     415: "The body is not application/json, or it is compressed.",
     422: "The request makes no sense, or its key was used for another trade.",
+    429: "Too many trades from your address were refused lately. This one was certainly not executed.",
     503: "Not available at the moment. This request was certainly not executed.",
     504: "The outcome is unknown. Ask again with the same key.",
 }
@@ -55,7 +56,7 @@ def errors(*codes: int, headers: dict[str, Any] | None = None) -> Responses:
     """These statuses have the one error shape."""
     found: Responses = {}
     for code in codes:
-        carried = {**(headers or {}), **(RETRY_AFTER if code == 503 else {})}
+        carried = {**(headers or {}), **(RETRY_AFTER if code in {429, 503} else {})}
         found[code] = {"model": ErrorData, "description": _MEANINGS[code]}
         if carried:
             found[code]["headers"] = carried

@@ -134,7 +134,7 @@ def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
         responses={
             201: {"headers": PLACED_HEADERS},
             **errors(400, 413, 415),  # found before there is a key
-            **errors(404, 409, 422, 503, 504, headers=KEY),
+            **errors(404, 409, 422, 429, 503, 504, headers=KEY),
         },
     )
     async def place_order(request: Request, wanted: TradeRequest, idempotency_key: KeyHeader = None) -> Response:
@@ -142,7 +142,8 @@ def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
         if len(request.headers.getlist("idempotency-key")) > 1:
             raise InvalidRequest("a trade has one Idempotency-Key")
         trade = front_end.make_trade(wanted, idempotency_key)
-        response = await _place(front_end, trade, told_key=idempotency_key is not None)
+        host = request.client.host if request.client else ""
+        response = await _place(front_end, trade, host, told_key=idempotency_key is not None)
         response.headers["Idempotency-Key"] = trade.key  # of errors too: whoever sent none needs it to ask again
         return response
 
@@ -158,10 +159,9 @@ def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
         return OrdersData(data=answer.orders, next=answer.next)
 
 
-async def _place(front_end: FrontEnd, trade: Trade, *, told_key: bool) -> Response:
+async def _place(front_end: FrontEnd, trade: Trade, host: str, *, told_key: bool) -> Response:
     try:
-        front_end.stocks.check_name(trade.name)
-        outcome = await front_end.forwarder.trade(trade)
+        outcome = await front_end.trade(trade, host)
     except BazaarError as error:
         return error_response(error)
     except Exception:

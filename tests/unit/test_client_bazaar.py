@@ -257,6 +257,16 @@ async def test_trade_stays_indefinite_when_one_attempt_was(fault: httpx.Response
     assert caught.value.key in str(caught.value)
 
 
+async def test_trade_is_executed_once_when_it_was_turned_away_at_first() -> None:
+    front_end, time = FakeFrontEnd({"GameStart": 10}), FakeTime()
+    front_end.faults.extend([error(429, headers={"retry-after": "2"})] * 3)
+    async with make(front_end, time=time) as client:
+        order = await client.buy("GameStart", 1)
+    assert order == Order(number=1, name="GameStart", type="buy", quantity=1)
+    assert time.sleeps == [2.0, 2.0, 2.0]
+    assert len(set(front_end.keys)) == 1
+
+
 async def test_outcome_is_learned_when_the_caller_asks_again_with_the_key() -> None:
     front_end = FakeFrontEnd({"GameStart": 10})
     front_end.do_then_fail.extend([error(504)] * 1_000)
@@ -353,12 +363,13 @@ async def test_pauses_grow_to_a_limit_when_attempts_keep_failing() -> None:
     assert len(set(time.sleeps)) > len(time.sleeps) - 3  # jitter
 
 
+@pytest.mark.parametrize("code", [429, 503])
 @pytest.mark.parametrize(("header", "wait_s"), [("2", 2.0), ("3600", 5.0), ("9" * 5_000, 5.0)])
 async def test_pause_is_as_long_as_asked_for_within_reason_when_there_is_a_retry_after(
-    header: str, wait_s: float
+    code: int, header: str, wait_s: float
 ) -> None:
     front_end, time = FakeFrontEnd(), FakeTime()
-    front_end.faults.append(error(503, headers={"retry-after": header}))
+    front_end.faults.append(error(code, headers={"retry-after": header}))
     async with make(front_end, time=time) as client:
         await client.look_up("GameStart")
     assert time.sleeps == [wait_s]

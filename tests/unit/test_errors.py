@@ -16,6 +16,7 @@ from services.common.errors import (
     NotEnoughStock,
     NotFound,
     OutcomeUnknown,
+    TooManyRefusals,
     Unavailable,
     WrongMediaType,
     error_body,
@@ -31,6 +32,7 @@ STATUS: dict[type[BazaarError], int] = {
     NotEnoughStock: 409,
     KeyReused: 422,
     Forbidden: 403,
+    TooManyRefusals: 429,
     Unavailable: 503,
     OutcomeUnknown: 504,
 }
@@ -46,7 +48,7 @@ def test_answer_has_the_one_shape_for_every_error(kind: type[BazaarError], statu
 
 @pytest.mark.parametrize("kind", STATUS)
 def test_retry_after_is_told_only_when_the_request_was_certainly_not_executed(kind: type[BazaarError]) -> None:
-    assert ("retry-after" in error_response(kind()).headers) == (kind is Unavailable)
+    assert ("retry-after" in error_response(kind()).headers) == (kind in {TooManyRefusals, Unavailable})
 
 
 def test_message_is_what_was_given_when_one_was() -> None:

@@ -154,7 +154,23 @@ def test_status_2_when_the_replica_id_is_out_of_range(shell: Shell, value: str) 
 
 
 @pytest.mark.parametrize(
-    "flags", [["--cache-size", "-1"], ["--cache-size", "1000001"], ["--max-trades", "0"], ["--internal-port", "x"]]
+    "flags",
+    [
+        ["--cache-size", "-1"],
+        ["--cache-size", "1000001"],
+        ["--max-trades", "0"],
+        ["--internal-port", "x"],
+        ["--refused-trades-per-s", "-1"],
+        ["--refused-trades-per-s", "inf"],
+        ["--refused-trades-per-s", "nan"],
+        ["--refused-trades-burst", "0"],
+        ["--max-connections", "0"],
+        ["--max-requests", "0"],
+        ["--max-head-bytes", "10"],
+        ["--max-body-bytes", "10"],
+        ["--arrival-timeout-s", "0"],
+        ["--idle-timeout-s", "inf"],
+    ],
 )
 def test_status_2_when_a_limit_is_out_of_range(shell: Shell, flags: list[str]) -> None:
     assert flags[0].removeprefix("--").split("-")[0] in shell.refusal(FrontEndSettings, "--replicas", REPLICAS, *flags)
