@@ -13,7 +13,7 @@ contradicted, whichever machine dies.
 **Try it:** open *GET /stocks*, press *Try it out* and *Execute*; take a name to *POST /orders* and buy a few; read the
 order back under its number; look at *GET /leader* and *GET /cache* to see who served you.
 
-**Errors** all look like `{"error": {"code": 404, "message": "..."}}`. After a **503** or a **429** nothing was executed:
+**Errors** all look like `{"error": {"code": 404, "message": "..."}}`. After a **429** or **503** nothing was executed:
 wait for `Retry-After` seconds and try again. After a **504**, or a connection that broke, the outcome is unknown: send
 the same trade again with the same `Idempotency-Key`. The same key gives the same order, however often it is sent.
 """
