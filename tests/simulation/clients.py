@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from eval.history import Operation
-from tests.simulation.world import STOCKS, SimulatedTransport, World
+from tests.simulation.network import SimulatedTransport
+from tests.simulation.world import STOCKS, World
 
 NAMES = [line.split(",")[0] for line in STOCKS.splitlines()[1:]]
 GIVE_UP_S = 12.0

@@ -1,6 +1,6 @@
 """An event loop under simulated time, whose callbacks belong to simulated processes.
 
-Time stands still while code runs and jumps to the next timer when nobody has anything to do. Every callback carries its
+Time hardly moves while code runs and jumps to the next timer when nobody has anything to do. Every callback carries its
 context, and the context names the process that it belongs to: a killed process' callbacks are dropped, for ever and
 without any clean-up, as SIGKILL does it; a paused one's are kept back in order until it goes on, as SIGSTOP does it.
 """
@@ -11,12 +11,15 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
+TURN_S = 1e-7  # what one turn of the loop takes at least: who tries again until a deadline comes to an end
+
 
 class Life:
     """One life of a process: from its start to its death. Its next one is another object."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.kind = name.rstrip("0123456789").rstrip("-")  # catalog, order or front-end
         self.is_dead = False
         self.is_paused = False
         self.parked: list[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]] = []
@@ -53,7 +56,7 @@ class _Clock(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock
-        self.now += max(timeout, 0.0)
+        self.now += max(timeout, TURN_S)
         return []
 
 

@@ -1,13 +1,12 @@
-"""Run seeds: `python -m tests.simulation 0-99`, or one with its story: `python -m tests.simulation 17 --story`."""
+"""One seed, from the start of a bazaar to the verdict on what its clients saw."""
 
 import asyncio
 import contextlib
-import gc
 import logging
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,74 +17,100 @@ from services.common.models import Entry, Stock
 from tests.simulation.clients import Customer
 from tests.simulation.faults import Faults
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.world import World
+from tests.simulation.world import Blow, World
 
 FAULTS_S = 20.0
+START_S = 3.0
 SETTLE_S = 8.0
-QUIET_S = 3.0
+QUIET_S = 2.0
+REST_S = 1.0
 CUSTOMERS = 4
 
 
 @dataclass
 class Result:
-    """What came out of one seed."""
+    """What came out of one seed. faults: how many were drawn, those that were skipped included."""
 
     seed: int
     problems: list[str]
-    operations: int
-    answered: int
-    trace: str
-    counts: dict[str, int]
+    trace: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
     points: set[str] = field(default_factory=set)
+    struck: Counter[tuple[str, Blow]] = field(default_factory=Counter)
     story: list[str] = field(default_factory=list)
-    entries: int = 0
+    faults: int = 0
 
 
-def run_seed(seed: int, *, faults_s: float = FAULTS_S, customers: int = CUSTOMERS) -> Result:
-    """Simulate one seed from beginning to end."""
+def run_seed(
+    seed: int,
+    *,
+    faults_s: float = FAULTS_S,
+    skip: Collection[int] = (),
+    armed: Iterable[tuple[str, Blow]] = (),
+) -> Result:
+    """Simulate one seed. Processes that die in it leave their tasks behind: run each seed in a process of its own."""
     with _quiet(), tempfile.TemporaryDirectory(prefix="bazaar-simulation-", dir=_memory()) as folder:
         loop = SimulatedLoop()
+        world = World(loop, seed, Path(folder))
+        faults = Faults(world, seed, skip=skip, armed=armed)
         try:
-            return loop.run_until_complete(_simulate(loop, seed, Path(folder), faults_s, customers))
+            return loop.run_until_complete(_simulate(world, faults, seed, faults_s))
         finally:
             loop.bury()
-            gc.collect()
             loop.close()
 
 
-async def _simulate(loop: SimulatedLoop, seed: int, folder: Path, faults_s: float, customers: int) -> Result:
-    world = World(loop, seed, folder)
-    faults = Faults(world)
+async def _simulate(world: World, faults: Faults, seed: int, faults_s: float) -> Result:
+    loop = world.loop
     history: list[Operation] = []
-    crowd = [Customer(world, number, history, 2) for number in range(1, customers + 1)]
+    crowd = [Customer(world, number, history, 2) for number in range(1, CUSTOMERS + 1)]
     for name in world.processes:
         world.start(name)
-    await asyncio.sleep(3.0)
+    await _until(world, START_S, lambda: _is_level(world))
     stop = loop.time() + faults_s
     lives = [asyncio.ensure_future(customer.live(stop)) for customer in crowd]
     await faults.rage(stop)
     await faults.heal()
     world.note("all faults have stopped")
     await asyncio.wait(lives)
-    await asyncio.sleep(SETTLE_S)
+    await _until(world, SETTLE_S, lambda: _is_level(world))
+    await asyncio.sleep(REST_S)
     quiet_since = loop.time()
     await asyncio.wait([asyncio.ensure_future(customer.live(quiet_since + QUIET_S)) for customer in crowd])
-    await asyncio.sleep(2.0)
+    await asyncio.sleep(REST_S)
     evidence = _evidence(world, faults, history, quiet_since)
-    problems = [*faults.problems(), *(check(evidence) if evidence else [])]
+    problems = [*faults.problems, *(check(evidence) if evidence else [])]
+    counts = Counter(faults.counts)
+    counts["operations"] = len(history)
+    counts["answered"] = sum(1 for operation in history if operation.status)
+    counts["entries"] = max((len(log) for log in evidence.logs.values()), default=0) if evidence else 0
+    counts["simulated seconds"] = round(loop.time())
     result = Result(
-        seed,
-        problems,
-        len(history),
-        sum(1 for op in history if op.status),
-        world.trace.hexdigest(),
-        dict(faults.counts),
-        world.points,
-        world.story,
-        max((len(log) for log in evidence.logs.values()), default=0) if evidence else 0,
+        seed, problems, world.trace.hexdigest(), counts, world.points, faults.struck, world.story, faults.number
     )
     await world.close()
     return result
+
+
+async def _until(world: World, limit_s: float, condition: Callable[[], bool]) -> None:
+    end = world.loop.time() + limit_s
+    while world.loop.time() < end and not condition():  # noqa: ASYNC110 - simulated time
+        await asyncio.sleep(0.1)
+
+
+def _is_level(world: World) -> bool:
+    """Whether every process runs, all logs are equal, and every front-end has a leader."""
+    if any(not process.apps for process in world.processes.values()):
+        return False
+    states = {name: next(iter(process.apps.values())).state for name, process in world.processes.items()}
+    replicas = [state.replica for name, state in states.items() if name.startswith("order")]
+    front_ends = [state.front_end for name, state in states.items() if name.startswith("front-end")]
+    return (
+        states["catalog"].catalog.status().generation is not None
+        and all(replica.status().level for replica in replicas)
+        and len({replica.log.fsynced_head.digest for replica in replicas}) == 1
+        and all(front_end.status().leader is not None for front_end in front_ends)
+    )
 
 
 def _evidence(world: World, faults: Faults, history: list[Operation], quiet_since: float) -> Evidence | None:
@@ -101,7 +126,7 @@ def _evidence(world: World, faults: Faults, history: list[Operation], quiet_sinc
         faults.say("the catalog or all replicas are down although all faults have stopped")
         return None
     stocks = next(iter(catalog.apps.values())).state.catalog.stocks().stocks
-    return Evidence(initial, logs, stocks, history, faults.starts(), quiet_since)
+    return Evidence(initial, logs, stocks, history, faults.starts, quiet_since)
 
 
 def _memory() -> str | None:
@@ -116,13 +141,6 @@ def _quiet() -> Iterator[None]:
         logger_factory=structlog.ReturnLoggerFactory(),
     )
     logging.disable(logging.CRITICAL)
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-            gc.collect()
-    finally:
-        sys.unraisablehook = hook
-        logging.disable(logging.NOTSET)
-        structlog.reset_defaults()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -6,12 +6,11 @@ Everything that reaches from one process to another passes through here, so a de
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import httpx
 from fastapi import FastAPI
@@ -21,9 +20,15 @@ from services.common.runtime import Runtime
 from services.common.settings import CatalogSettings, FrontEndSettings, OrderSettings
 from services.front_end.app import create_app as create_front_end
 from services.order.app import create_app as create_order
-from tests.simulation.loop import CURRENT_LIFE, Life, SimulatedLoop, life_context
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.loop import Life, SimulatedLoop, life_context
+from tests.simulation.network import SimulatedTransport, answer_of, message_of
+from tests.simulation.storage import CuttingVFS, Storage
 
 SECRET = "simulated"
+
+Blow = Literal["kill", "pause", "power cut"]
+"""What can happen to a process at a point."""
 
 STOCKS = "name,price,quantity\nS0,10.50,3\nS1,11.50,8\nS2,12.50,20\nS3,13.50,60\n"
 
@@ -55,8 +60,11 @@ class World:
         self.folder = folder
         self.trace = hashlib.sha256()
         self.story: list[str] = []
+        self.storage = Storage()
+        self._vfs = CuttingVFS(self.storage)
         self.points: set[str] = set()
-        self.on_point: Callable[[Life, str], None] = lambda life, point: None
+        self.on_point: Callable[[Process, str], Blow | None] = lambda process, point: None
+        self.on_blow: Callable[[Process, Blow], None] = lambda process, blow: None
         self.blocked: set[tuple[str, str]] = set()  # from one process to another, by name
         self.is_rough = False
         self.on_restart: Callable[[Process], None] = lambda process: None
@@ -104,7 +112,7 @@ class World:
         life = process.life = Life(name)
         process.death = self.loop.create_future()
         self.note(f"{name} starts")
-        _ = self._spawn(life, self._live(process, life))
+        _ = self.spawn(life, self._live(process, life))
 
     async def _live(self, process: Process, life: Life) -> None:
         app = process.build(self._runtime(life))
@@ -114,21 +122,33 @@ class World:
         async with app.router.lifespan_context(app):
             await asyncio.Event().wait()
 
-    def kill(self, name: str) -> None:
-        """SIGKILL: nothing of the process goes on, nothing is cleaned up, its files and locks are let go."""
+    def kill(self, name: str, *, power: bool = False) -> None:
+        """SIGKILL: nothing of the process goes on, nothing is cleaned up, its files and locks are let go.
+
+        power: the machine's power is cut, so what was written and not fsynced is lost too, or some of it.
+        """
         process = self.processes[name]
         if process.life is None:
             return
-        self.note(f"{name} is killed")
+        self.note(f"the power of {name} is cut" if power else f"{name} is killed")
         process.life.is_dead = True
         process.life = None
         process.death.set_result(None)
+        database = self.database_of(name)
+        self.storage.freeze(database)
         for app in process.apps.values():
             self._graveyard.append(app)
             for part in ("catalog", "replica"):
                 if hasattr(app.state, part):
                     _files_of(getattr(app.state, part)).close()
+        self.storage.thaw(database)
+        if power:
+            self.note(f"{self.storage.cut_power(database, self.random)} writes of {name} were not fsynced")
         process.apps = {}
+
+    def database_of(self, name: str) -> Path:
+        """The database file of a process."""
+        return self.folder / f"{name}.db"
 
     def pause(self, name: str) -> None:
         """SIGSTOP."""
@@ -151,10 +171,11 @@ class World:
         """Lose the disk of a process that is down."""
         assert self.processes[name].life is None
         self.note(f"the disk of {name} is lost")
+        self.storage.forget(self.database_of(name))
         for path in self.folder.glob(f"{name}.*"):
             path.unlink()
 
-    def _spawn(self, life: Life | None, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, life: Life | None, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return self.loop.create_task(work, context=life_context(life))
 
     def _runtime(self, life: Life) -> Runtime:
@@ -167,21 +188,31 @@ class World:
                 self.on_restart(process)
             raise ProcessEnded
 
-        async def point(name: str) -> None:
-            self.points.add(name)
-            self.on_point(life, name)
-            if life.is_dead or life.is_paused:
-                await asyncio.sleep(0)  # killed or paused here: its next step comes later, or never
-
         return Runtime(
             monotonic=self.loop.time,
             wall_ms=lambda: 1_700_000_000_000 + int(self.loop.time() * 1_000),
             random=random.Random(self.random.getrandbits(64)),
-            transport=lambda: SimulatedTransport(self, life.name),
+            transport=lambda: SimulatedTransport(self, life.name, life),
             disk=lambda: SimulatedDisk(self, life),
             end_process=end_process,
-            point=point,
+            point=partial(self.reach, life),
         )
+
+    # Points.
+
+    async def reach(self, life: Life, point: str) -> None:
+        """A process comes to a point, where it may be killed or paused: its next step comes later, or never."""
+        blow = self.blow_at(life, point)
+        if blow is not None:
+            self.on_blow(self.processes[life.name], blow)
+        if life.is_dead or life.is_paused:
+            await asyncio.sleep(0)
+
+    def blow_at(self, life: Life, point: str) -> Blow | None:
+        """What is to happen to a process at this point."""
+        self.points.add(point)
+        process = self.processes[life.name]
+        return self.on_point(process, point) if process.life is life else None
 
     # Network.
 
@@ -209,8 +240,23 @@ class World:
         """Have a process answer a request; the future stays open when it dies or freezes before."""
         answer: asyncio.Future[httpx.Response] = self.loop.create_future()
         assert process.life is not None
-        _ = self._spawn(process.life, _answer(app, request, answer))
+        _ = self.spawn(process.life, self._serve(process.life, app, request, answer))
         return answer
+
+    async def _serve(
+        self, life: Life, app: FastAPI, request: httpx.Request, answer: "asyncio.Future[httpx.Response]"
+    ) -> None:
+        message = message_of(request)
+        await self.reach(life, f"{life.kind} receives {message}")
+        try:
+            response = await answer_of(app, request)
+        except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            if not answer.done():
+                answer.set_exception(error)
+            return
+        await self.reach(life, f"{life.kind} answers {message}")
+        if not answer.done():
+            answer.set_result(response)
 
     async def close(self) -> None:
         """End everything."""
@@ -220,117 +266,3 @@ class World:
 
 def _files_of(part: Any) -> Any:
     return part._store if hasattr(part, "_store") else part.log._store
-
-
-async def _answer(app: FastAPI, request: httpx.Request, answer: "asyncio.Future[httpx.Response]") -> None:
-    """Call an ASGI application directly."""
-    path, _, query = request.url.raw_path.partition(b"?")
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": "http",
-        "path": request.url.path,
-        "raw_path": path,
-        "query_string": query,
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "state": {},
-    }
-    body = [{"type": "http.request", "body": request.content, "more_body": False}]
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        if body:
-            return body.pop()
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    try:
-        await app(scope, receive, send)
-    except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
-        if not answer.done():
-            answer.set_exception(error)
-        return
-    content = b"".join(message.get("body", b"") for message in sent[1:])
-    if not answer.done():
-        answer.set_result(httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=content))
-
-
-class SimulatedTransport(httpx.AsyncBaseTransport):
-    """The network as one process (or client) sees it."""
-
-    def __init__(self, world: World, sender: str) -> None:
-        self._world = world
-        self._sender = sender
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """A message there, an answer back; each may be slow, be lost, or find nobody."""
-        world, sender = self._world, self._sender
-        process = world.process_at(str(request.url.port))
-        assert process is not None, f"nobody has the address {request.url}"
-        await asyncio.sleep(world.trip_s())
-        if world.is_lost(sender, process.name):
-            await asyncio.Event().wait()  # until the caller's patience ends
-        app = process.apps.get(str(request.url.port))
-        if process.life is None or app is None:
-            raise httpx.ConnectError("refused", request=request)
-        life, death = process.life, process.death
-        if world.is_rough and world.random.random() < 0.005:
-            _ = world.serve(process, app, request)  # delivered twice
-        answer = world.serve(process, app, request)
-        ends: list[asyncio.Future[Any]] = [answer, death]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise httpx.ReadError("reset", request=request)
-        await asyncio.sleep(world.trip_s())
-        if life.is_dead and world.random.random() < 0.5:
-            raise httpx.ReadError("reset", request=request)
-        if world.is_lost(process.name, sender):
-            await asyncio.Event().wait()
-        response = answer.result()
-        response.request = request
-        return response
-
-
-class SimulatedDisk:
-    """A disk whose work is done in the middle of a wait: a process can die before it and after it."""
-
-    def __init__(self, world: World, life: Life) -> None:
-        self._world = world
-        self._life = life
-        self._turn = asyncio.Lock()
-
-    async def run(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """See `services.common.runtime.Disk`."""
-        return await asyncio.shield(self._world._spawn(self._life, self._work(work, args, kwargs)))
-
-    async def _work(self, work: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        async with self._turn:
-            await asyncio.sleep(self._world.disk_s())
-            result = work(*args, **kwargs)
-            await asyncio.sleep(self._world.disk_s())
-            return result
-
-    def close(self) -> None:
-        """Nothing is left to be done."""
-
-
-@asynccontextmanager
-async def running(world: World) -> AsyncIterator[World]:
-    """Start every process, and end everything afterwards."""
-    for name in world.processes:
-        world.start(name)
-    try:
-        yield world
-    finally:
-        await world.close()
-
-
-__all__ = ["CURRENT_LIFE", "Process", "ProcessEnded", "SimulatedTransport", "World", "running"]
