@@ -3,6 +3,7 @@
 One message, `decide`, is catch-up, report and health in one. It may carry trades; then this replica acts as the leader.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
@@ -35,6 +36,7 @@ class CatalogLink:
         self._catalog = catalog
         self._fetch = fetch
         self._level_at: float | None = None
+        self._confirmed_at = -math.inf  # before the last question that the catalog answered in our generation
         self._refresh: Batcher[None, bool] = Batcher(self._reach_head, max_batch=10_000)
 
     @property
@@ -47,6 +49,10 @@ class CatalogLink:
         """Whether that was recently enough to serve."""
         age = self.level_age
         return age is not None and age <= LEVEL_S
+
+    def is_confirmed_since(self, moment: float) -> bool:
+        """Whether the catalog has answered, in the generation of this log, a question of that moment or later."""
+        return self._confirmed_at >= moment
 
     async def refresh(self) -> bool:
         """Bring this log to the catalog's head as of now or later; False when that did not work."""
@@ -122,14 +128,18 @@ class CatalogLink:
         )
 
     async def _ask(self, request: DecideRequest, timeout_s: float) -> DecideAnswer | Literal["not_decided", "unknown"]:
+        began = self._runtime.monotonic()
         try:
-            return await self._catalog.call("/decide", DecideAnswer, request, timeout_s=timeout_s)
+            answer = await self._catalog.call("/decide", DecideAnswer, request, timeout_s=timeout_s)
         except PeerRefused:
             return "not_decided"
         except PeerAnswered as error:
             return "not_decided" if error.status == Unavailable.code else "unknown"
         except PeerError:
             return "unknown"
+        if answer.generation == request.generation:
+            self._confirmed_at = max(began, self._confirmed_at)
+        return answer
 
     async def _take(self, request: DecideRequest, answer: DecideAnswer) -> bool:
         """Take what the catalog answered; True when the log now holds everything that it held then."""

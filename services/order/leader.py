@@ -50,6 +50,7 @@ class Leader:
         """See that `trade` is decided once and remembered everywhere; say what became of it by the deadline."""
         if self._log.generation is None:
             return TradeOutcome(result="unavailable")
+        came_at = self._runtime.monotonic()
         entry = self._log.find(trade.key)
         is_replay = entry is not None
         if entry is None:
@@ -61,7 +62,7 @@ class Leader:
             entry = decided
         try:
             async with asyncio.timeout(deadline - self._runtime.monotonic()):
-                await self._replication.reach(entry.position)
+                await self._remembered(entry.position, came_at)
         except TimeoutError:
             return TradeOutcome(result="unknown")
         await self._runtime.point("order.trade.replicated")
@@ -70,6 +71,18 @@ class Leader:
     async def close(self) -> None:
         """Stop deciding."""
         await self._queue.close()
+
+    async def _remembered(self, position: int, came_at: float) -> None:
+        """Return when the entry is replicated, and cannot have been left out by a rebuild before the trade came.
+
+        A rebuilt catalog has what a follower has. What some follower lacks it may have lost, if this replica was
+        declared lost: then the catalog must have answered in this log's generation since the trade came. The decision
+        itself is such an answer, so only a key that was in the log before may cost a question (docs/decisions/0009).
+        """
+        await self._replication.reach(position)
+        while not (self._replication.is_everywhere(position) or self._link.is_confirmed_since(came_at)):
+            if not await self._link.refresh():
+                await asyncio.sleep(PAUSE_MAX_S)
 
     async def _decided(self, trade: Trade, deadline: float) -> "Entry | Literal['unavailable', 'unknown']":
         """Wait in the queue until the key's entry is in the log, wherever it comes from.

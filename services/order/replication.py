@@ -157,6 +157,10 @@ class Replication:
             link.push(self._log.head.position)
         self._update()
 
+    def is_everywhere(self, position: int) -> bool:
+        """Whether every follower, waited for or not, has answered that it has everything up to `position`."""
+        return all(link.position >= position for link in self._links)
+
     async def close(self) -> None:
         """Stop sending."""
         for link in self._links:

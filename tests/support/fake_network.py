@@ -11,6 +11,11 @@ Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 Fault = Literal["refuses", "resets", "hangs", "does_then_resets"]
 
 
+def address_of(request: httpx.Request) -> str:
+    """Whom a request is for."""
+    return f"{request.url.scheme}://{request.url.netloc.decode()}"
+
+
 class FakeNetwork(httpx.AsyncBaseTransport):
     """The transport of everybody in a test. `requests` are all that were sent, by address, in order."""
 
@@ -38,7 +43,7 @@ class FakeNetwork(httpx.AsyncBaseTransport):
         self._delays[address] = seconds
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        address = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        address = address_of(request)
         self.requests.append((address, request))
         while self._faults.get(address) == "hangs":
             await self._going.wait()

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from services.common.models import TradesRequest as Trades
 from services.common.runtime import Disk, Runtime
 from services.common.settings import CatalogSettings, OrderSettings
 from services.order.replica import Replica
-from tests.support.fake_network import FakeNetwork
+from tests.support.fake_network import FakeNetwork, address_of
 from tests.support.fake_time import FakeClock, until
 from tests.support.order_world import CATALOG, HeldDisk, replica_url
 
@@ -31,10 +31,14 @@ SECRET = "a-secret-of-the-tests"
 
 
 class Service:
-    """One process. `ended_with`: the statuses it wanted to end with. `at`: what to await at a named point."""
+    """One process. `ended_with`: the statuses it wanted to end with. `at`: what to await at a named point.
+
+    `unreachable`: addresses that get nothing of what it sends, and never answer it.
+    """
 
     def __init__(self, url: str, cluster: "Cluster", create: Callable[[Runtime], FastAPI]) -> None:
         self.url = url
+        self.unreachable: set[str] = set()
         self.ended_with: list[int] = []
         self.at: dict[str, Callable[[], Awaitable[object]]] = {}
         self.disk: Disk | None = None
@@ -96,7 +100,7 @@ class Service:
             monotonic=cluster.clock,
             wall_ms=lambda: 1_760_000_000_000,
             random=random.Random(7),
-            transport=lambda: cluster.network,
+            transport=lambda: _Line(cluster.network, self.unreachable),
             disk=make_disk,
             end_process=self.ended_with.append,
             point=self._point,
@@ -117,6 +121,19 @@ class Service:
             if task.cancelled():
                 raise httpx.ReadError("the process is gone") from None
             raise
+
+
+class _Line(httpx.AsyncBaseTransport):
+    """What one process sends goes through here on its way into the network."""
+
+    def __init__(self, network: FakeNetwork, unreachable: Collection[str]) -> None:
+        self._network = network
+        self._unreachable = unreachable
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if address_of(request) in self._unreachable:
+            await asyncio.Event().wait()
+        return await self._network.handle_async_request(request)
 
 
 async def _respond(transport: httpx.ASGITransport, request: httpx.Request) -> httpx.Response:

@@ -316,6 +316,39 @@ async def test_a_trade_is_answered_without_a_follower_that_is_silent(path: Path)
 
 
 @in_fake_time
+async def test_the_catalog_is_asked_once_for_each_trade_when_a_follower_is_gone(path: Path) -> None:
+    async with trading(path) as made:
+        made.outside.network.fault(replica_url(1), "refuses")
+        for number in (1, 2, 3):
+            assert await made.trade(f"key-{number}") == accepted(number)
+        assert [len(request.trades) for request in made.catalog.requests] == [1, 1, 1]
+
+
+@in_fake_time
+async def test_a_key_of_the_log_waits_for_the_catalogs_word_when_a_follower_lacks_its_entry(path: Path) -> None:
+    """This replica may have been declared lost meanwhile: docs/decisions/0009."""
+    async with trading(path) as made:
+        assert await made.trade("a") == accepted(1)
+        made.outside.network.fault(replica_url(1), "refuses")
+        assert await made.trade("b") == accepted(2)
+        await _pass_time()
+        made.fault("hangs")
+        assert await made.trade("a", 3) == accepted(1, replayed=True), "both followers have it"
+        assert await made.trade("b", 3) == UNKNOWN
+        assert await made.trade("b", 3, quantity=2) == UNKNOWN
+        asking = made.begin("b")
+        made.fault("refuses")
+        await asyncio.sleep(3)
+        assert not asking.done()
+        made.fault(None)
+        assert await asking == accepted(2, replayed=True)
+        made.fault("hangs")
+        made.outside.network.fault(replica_url(1), None)
+        made.replication.push()
+        assert await made.trade("b", 3) == accepted(2, replayed=True), "that follower has caught up"
+
+
+@in_fake_time
 async def test_a_trade_is_not_answered_before_it_is_on_the_own_disk(path: Path) -> None:
     async with trading(path) as made:
         made.outside.disk.hold()
