@@ -13,6 +13,7 @@ from services.catalog import rebuild
 from services.catalog.catalog import Catalog
 from services.catalog.invalidation import Session, Sessions
 from services.catalog.inventory import Inventory
+from services.common.database import Database
 from services.common.models import Entry
 from services.front_end import forwarder as forwarding
 from services.front_end.cache import Cache
@@ -44,6 +45,18 @@ def no_replication() -> Iterator[None]:
         self.push()
 
     with patch.object(Replication, "reach", reach):
+        yield
+
+
+@bug("a transaction is called durable before its fsync")
+def no_fsync() -> Iterator[None]:
+    begin = Database.__init__
+
+    def hasty(self: Database, path: Any, schema: str) -> None:
+        begin(self, path, schema)
+        self._writer.execute("PRAGMA synchronous = OFF")
+
+    with patch.object(Database, "__init__", hasty):
         yield
 
 
