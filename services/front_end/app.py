@@ -14,6 +14,7 @@ from services.common.runtime import Runtime
 from services.common.settings import FrontEndSettings
 from services.common.wire import MAX_MESSAGE_BYTES
 from services.front_end.cache import Cache
+from services.front_end.description import describe_as_3_0
 from services.front_end.echo import EchoKey
 from services.front_end.figures import Figures
 from services.front_end.forwarder import Forwarder
@@ -71,6 +72,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
     )
     app.add_middleware(EchoKey)
     app.openapi_tags = TAGS
+    describe_as_3_0(app)
     add_stock_routes(app, front_end)
     add_order_routes(app, front_end)
     add_inside_routes(app, front_end)

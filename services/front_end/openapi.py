@@ -16,6 +16,10 @@ order back under its number; look at *GET /leader* and *GET /cache* to see who s
 **Errors** all look like `{"error": {"code": 404, "message": "..."}}`. After a **429** or **503** nothing was executed:
 wait for `Retry-After` seconds and try again. After a **504**, or a connection that broke, the outcome is unknown: send
 the same trade again with the same `Idempotency-Key`. The same key gives the same order, however often it is sent.
+
+Beside what stands at each call, any request can be refused at the door: **400** when it is not valid HTTP, **405** for
+another method, **408** when it does not arrive in time, **413**, **414** or **431** when it is too large, **503** when
+there are too many connections or requests; and **500** is a fault of ours.
 """
 
 TAGS = [
