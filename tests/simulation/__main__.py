@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.simulation.hunt import find_again, hunt
 from tests.simulation.planted import BUGS
 from tests.simulation.points import strike_everywhere
 from tests.simulation.pool import Job, run_jobs
@@ -55,6 +56,10 @@ def main() -> int:
         os.execve(sys.executable, again, {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606 - this very command
     if given.points:
         return strike_everywhere(given.processes)
+    if given.bugs:
+        return find_again(given.processes)
+    if given.hunt is not None:
+        return hunt(given.hunt, given.processes)
     first, _, last = given.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     skip = frozenset(int(number) for number in given.skip.split(",") if number)
@@ -94,6 +99,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--skip", default="", metavar="1,2,...", help="leave out the faults with these numbers")
     parser.add_argument("--shrink", action="store_true", help="find the faults that a failing seed cannot do without")
     parser.add_argument("--points", action="store_true", help="strike at every point, before and after each step")
+    parser.add_argument("--bugs", action="store_true", help="plant every bug and run the seed that is known to find it")
+    parser.add_argument(
+        "--hunt", type=int, metavar="SEED", help="look for such a seed, up to this one, where none is known"
+    )
     parser.add_argument("--bug", choices=BUGS, help="plant a bug, and stop at the first seed that finds it")
     parser.add_argument("--report", type=Path, metavar="FILE", help="keep a summary as JSON")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="how many seeds at a time")

@@ -7,7 +7,7 @@ out leaves the others as they were: that is how the story of a failing seed is m
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ class Faults:
     """
 
     def __init__(
-        self, world: World, seed: int, *, skip: Collection[int] = (), armed: Iterable[tuple[str, Blow]] = ()
+        self, world: World, seed: int, *, skip: Collection[int] = (), armed: Collection[tuple[str, Blow]] = ()
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.struck: Counter[tuple[str, Blow]] = Counter()
@@ -42,7 +42,7 @@ class Faults:
         self._world = world
         self._skip = skip
         self._random = random.Random(f"{seed}/faults")
-        self._loses_catalog = self._random.random() < 0.5  # or else replicas lose their disks
+        self._loses_catalog = self._random.random() < 0.5 or bool(armed)  # or else replicas lose their disks
         self._is_rough = self._random.random() < 0.7
         self._armed: dict[str, tuple[Blow, float]] = {point: (blow, 0.5) for point, blow in armed}
         self._undoing: set[asyncio.Task[Any]] = set()
@@ -92,7 +92,7 @@ class Faults:
             self._draw_partition: 4,
             self._draw_blow_at_point: 6,
             self._draw_end_of_all: 1,
-            self._draw_lost_disk: 1,
+            self._draw_lost_disk: 12 if self._armed else 1,  # many points lie on the way back from that
         }
         return self._random.choices(list(kinds), list(kinds.values()))[0]()
 
@@ -108,7 +108,7 @@ class Faults:
         replica, after_s = self._some("order"), self._restart_s()
         if not self._loses_catalog:
             return partial(self._lose_replica, replica, after_s)
-        if self._random.random() < 0.5:
+        if self._armed or self._random.random() < 0.5:
             return partial(self._lose_catalog, after_s)
         self._doomed = (replica, after_s)
         return self._lose_two

@@ -30,11 +30,11 @@ class _TooLong(BaseException):
     """The simulation does not end."""
 
 
-def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[Result]:
-    """The results, as they come."""
+def run_jobs(jobs: Sequence[Job], processes: int, *, in_order: bool = False) -> Iterator[Result]:
+    """The results, as they come or in the order of the jobs."""
     gc.freeze()  # what the children share is not touched by their collectors
     with multiprocessing.get_context("fork").Pool(min(processes, len(jobs)), maxtasksperchild=1) as pool:
-        yield from pool.imap_unordered(_run, jobs)
+        yield from (pool.imap if in_order else pool.imap_unordered)(_run, jobs)
 
 
 def _run(job: Job) -> Result:
