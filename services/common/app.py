@@ -10,11 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
-from services.common.errors import BazaarError, Forbidden, NotFound, Unavailable, error_body
+from services.common.errors import BazaarError, Forbidden, MalformedBody, NotFound, Unavailable, error_body
 from services.common.http import SECRET_HEADER
 from services.common.limits import LimitBody, LimitConcurrency
 from services.common.logs import get_log
@@ -116,6 +117,10 @@ def _add_error_handlers(app: FastAPI) -> None:
             headers["Allow"] = _methods_at(request) or headers.get("Allow", "")
         return Response(error_body(error.status_code, message), error.status_code, headers, "application/json")
 
+    async def on_hang_up(_: Request, __: Exception) -> Response:
+        # Its body stopped short, or was no HTTP: no fault of ours, so no line in the log, and nobody reads the answer.
+        return error_response(MalformedBody())
+
     async def on_crash(_: Request, error: Exception) -> Response:
         log.error("a request crashed", exc_info=error)
         return error_response(BazaarError())
@@ -123,6 +128,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BazaarError, on_bazaar_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(Exception, on_crash)
 
 

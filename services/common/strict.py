@@ -23,7 +23,7 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise MalformedBody("NaN and Infinity are not JSON")
+    raise MalformedBody("the body holds a number that JSON does not have")
 
 
 def parse_json(body: bytes) -> Any:

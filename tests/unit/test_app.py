@@ -333,6 +333,24 @@ async def test_500_without_details_when_a_route_crashes(client: httpx.AsyncClien
     assert MARK in str(logs[0]["exc_info"]), "the log says what"
 
 
+async def test_log_is_silent_when_a_client_hangs_up_within_its_body(service: Service) -> None:
+    messages: list[Any] = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/orders", "query_string": b"", "headers": headers}
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(_: Any) -> None:
+        pass
+
+    with capture_logs() as logs:
+        await service.app(scope, receive, send)
+
+    assert logs == []
+    assert service.trades == []
+
+
 async def test_500_without_details_when_an_answer_cannot_be_written(client: httpx.AsyncClient) -> None:
     with capture_logs():
         assert "object" not in message_of(await client.get("/fails/bad-answer"), 500)
