@@ -12,14 +12,19 @@ from services.common.runtime import Runtime
 log = get_log(__name__)
 
 
+def log_failure(failure: IntegrityFailure) -> None:
+    """Say why this process stops for good, in the words that `bazaar status` shows."""
+    with suppress(Exception):  # the disk may be too full for last words; the end must come all the same
+        log.critical("integrity failure, this process stops for good", reason=str(failure))
+
+
 @contextmanager
 def ends_process(runtime: Runtime) -> Iterator[None]:
     """End the process when the body fails: with status 3, for good, for an IntegrityFailure, else with 1."""
     try:
         yield
     except IntegrityFailure as failure:
-        with suppress(Exception):  # the disk may be too full for last words; the end must come all the same
-            log.critical("integrity failure, this process stops for good", reason=str(failure))
+        log_failure(failure)
         runtime.end_process(FAILED_STATUS)
         raise
     except Exception:

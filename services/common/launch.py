@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from services.common.database import DatabaseLocked
+from services.common.background import log_failure
+from services.common.database import DatabaseLocked, DiskFull
 from services.common.errors import FAILED_STATUS, IntegrityFailure
 from services.common.lifeline import die_with_parent
 from services.common.logs import set_up_logs
@@ -51,11 +52,11 @@ def launch(
 
     try:
         run(main)
-    except (BadSecret, DatabaseLocked) as error:
+    except (BadSecret, DatabaseLocked, DiskFull) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from None
     except IntegrityFailure as failure:
-        sys.stderr.write(f"{failure}\n")
+        log_failure(failure)
         raise SystemExit(FAILED_STATUS) from None
     except asyncio.CancelledError:
         raise SystemExit(1) from None

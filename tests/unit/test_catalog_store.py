@@ -13,6 +13,7 @@ import pytest
 
 from services.catalog.inventory import Inventory, Plan, fold
 from services.catalog.store import Saved, SqliteStore
+from services.cluster.service_log import last_critical
 from services.common.database import DatabaseLocked, DiskFull
 from services.common.digest import empty_head
 from services.common.errors import IntegrityFailure
@@ -293,12 +294,10 @@ def test_a_second_store_on_the_file_is_refused(store: SqliteStore, path: Path) -
         SqliteStore(path)
 
 
-def test_a_second_catalog_process_ends_with_status_1_and_one_line(store: SqliteStore, path: Path) -> None:
-    """H15, with the real command: it ends before anything is read, asked or listened to."""
-    store.create(new())
-    before = path.read_bytes()
-    command = [sys.executable, "-m", "services.catalog", "--data-dir", str(path.parent), "--port", "0"]
-    ended = subprocess.run(
+def run_catalog(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """The real command, which must end by itself."""
+    command = [sys.executable, "-m", "services.catalog", "--data-dir", str(folder), "--port", "0"]
+    return subprocess.run(
         [*command, "--replicas", "1=http://127.0.0.1:1"],
         capture_output=True,
         text=True,
@@ -306,9 +305,26 @@ def test_a_second_catalog_process_ends_with_status_1_and_one_line(store: SqliteS
         check=False,
         env={**os.environ, "BAZAAR_LOG_LEVEL": "info"},
     )
+
+
+def test_a_second_catalog_process_ends_with_status_1_and_one_line(store: SqliteStore, path: Path) -> None:
+    """H15, with the real command: it ends before anything is read, asked or listened to."""
+    store.create(new())
+    before = path.read_bytes()
+    ended = run_catalog(path.parent)
     assert ended.returncode == 1
     assert ended.stderr == "another process has catalog.db open; end it first\n"
     assert path.read_bytes() == before
+
+
+def test_a_catalog_process_ends_with_status_3_and_its_reason_when_its_file_is_damaged(path: Path) -> None:
+    """The reason is a critical line of the log, where `bazaar status` looks for it."""
+    path.write_bytes(b"this is no database" * 1_000)
+    ended = run_catalog(path.parent)
+    assert ended.returncode == 3
+    reason = last_critical(ended.stderr.splitlines())
+    assert reason is not None
+    assert "catalog.db cannot be trusted" in reason
 
 
 # A disk that fails.

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from services.common.database import Database, DatabaseLocked, DiskFull
 from services.common.errors import IntegrityFailure
 from services.common.runtime import DiskThread
+from tests.support.order_disk import failing_files
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);"
 
@@ -235,7 +237,7 @@ def test_disk_full_when_the_room_runs_out_with_the_file_itself(path: Path) -> No
 
 @contextmanager
 def no_file_grows() -> Iterator[None]:
-    """Every write beyond the first 4 KiB of any file fails, as on a disk that is going (Python ignores the signal)."""
+    """No file may grow beyond 4 KiB (Python ignores the signal that goes with it)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
     try:
@@ -245,15 +247,42 @@ def no_file_grows() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("rows", [1, 20_000], ids=["at the commit", "in the body"])
-def test_integrity_failure_and_nothing_written_when_a_write_fails(
-    database: Database, tmp_path: Path, rows: int
-) -> None:
+def test_disk_full_and_nothing_written_when_files_may_not_grow(database: Database, tmp_path: Path, rows: int) -> None:
     insert(database, "before")
     with database.transaction() as writer:
         writer.execute("PRAGMA cache_size = 10")  # so that a large body is written before its end
-    with no_file_grows(), pytest.raises(IntegrityFailure, match="delete it"):
+    with no_file_grows(), pytest.raises(DiskFull, match="unharmed"):
         insert(database, *(f"{i:0100}" for i in range(rows)))
     assert after_kill(database, tmp_path / "image") == ["before"]
+
+
+def test_disk_full_when_there_is_no_room_to_open_it(database: Database, tmp_path: Path) -> None:
+    """Opening needs room for the `-shm` file. SQLite calls that an I/O error; nothing is wrong with the data."""
+    insert(database, "before")
+    copy = image(database, tmp_path / "image")
+    with no_file_grows(), pytest.raises(DiskFull, match="unharmed"):
+        Database(copy, SCHEMA)
+    opened = Database(copy, SCHEMA)
+    assert texts(opened) == ["before"]
+    opened.close()
+
+
+@pytest.mark.parametrize("rows", [1, 20_000], ids=["at the commit", "in the body"])
+@pytest.mark.parametrize("fails", ["write", "fsync"])
+def test_integrity_failure_and_nothing_written_when_a_write_fails(
+    path: Path, fails: Literal["write", "fsync"], rows: int
+) -> None:
+    with failing_files() as files:
+        database = Database(path, SCHEMA)
+        insert(database, "before")
+        with database.transaction() as writer:
+            writer.execute("PRAGMA cache_size = 10")  # so that a large body is written before its end
+        files.fails = fails
+        with pytest.raises(IntegrityFailure, match="delete it"):
+            insert(database, *(f"{i:0100}" for i in range(rows)))
+        assert texts(database) == ["before"]
+        files.fails = None
+        database.close()
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 1_000, b"\x00" * 8_192], ids=["text", "zeros"])
