@@ -349,6 +349,15 @@ def test_base_never_falls_when_a_replica_was_wiped() -> None:
     assert inventory.after(5) == []
 
 
+def test_base_waits_for_a_wiped_replica_when_the_others_have_moved_on() -> None:
+    """H12: what it reported before its disk was lost does not count any more."""
+    inventory, _ = of_size(5)
+    reported(inventory, 0, 0, 5)
+    inventory.report(3, 2, ALL)  # it was wiped, and has fetched a part
+    assert reported(inventory, 5, 5) == 2
+    assert reported(inventory, 5, 5, 5) == 5
+
+
 def test_base_stays_when_only_the_leader_says_that_everybody_has_it() -> None:
     """H12: what a leader remembers of a follower is no report of that follower."""
     inventory, _ = of_size(5)
