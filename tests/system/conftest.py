@@ -17,6 +17,8 @@ from tests.support.system_bazaar import Bazaar, Stage
 HERE = Path(__file__).parent
 HAS_FAILED = pytest.StashKey[bool]()
 
+SHARED = ("limited_bazaar", "small_bazaar", "bazaar")
+
 MakeCluster = Callable[..., Cluster]
 
 
@@ -34,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _shared_bazaar(item: pytest.Item) -> str:
     names = item.fixturenames if isinstance(item, pytest.Function) else []
-    return "small_bazaar" if "small_bazaar" in names else "bazaar" if "bazaar" in names else ""
+    return next((shared for shared in SHARED if shared in names), "")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -66,6 +68,26 @@ async def small_bazaar(stage: Stage, request: pytest.FixtureRequest) -> AsyncIte
     """Another one, of 2 replicas and 1 front-end without a cache."""
     flags = ("--cache-size", "0")
     async with stage.lend("small", *flags, replicas=2, front_ends=1, has_failed=lambda: _has_failed(request)) as lent:
+        yield lent
+
+
+LIMITS = {
+    "MAX_CONNECTIONS": "20",
+    "MAX_REQUESTS": "10",
+    "ARRIVAL_TIMEOUT_S": "3600",  # what is held open stays open
+    "REFUSED_TRADES_PER_S": "0.001",
+    "REFUSED_TRADES_BURST": "5",
+}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def limited_bazaar(
+    stage: Stage, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bazaar]:
+    """One whose front-end has small limits, as settings in the environment: `LIMITS`."""
+    for name, value in LIMITS.items():
+        monkeypatch.setenv(f"BAZAAR_{name}", value)
+    async with stage.lend("limited", replicas=2, front_ends=1, has_failed=lambda: _has_failed(request)) as lent:
         yield lent
 
 
