@@ -129,6 +129,22 @@ async def test_head_and_trades_are_of_one_step_when_the_log_grows_all_the_time(p
 
 
 @in_fake_time
+async def test_a_key_is_asked_for_with_the_head_before_it_when_it_enters_the_log_right_after_it_was_chosen(
+    path: Path,
+) -> None:
+    """H1: whoever lets anything happen between the choice and the head has the key decided a second time."""
+    async with linked(path) as made:
+
+        def choose() -> list[Trade]:
+            asyncio.get_running_loop().call_soon(lambda: made.log.take(1, made.catalog.decide(make_trade("a"))))
+            return [make_trade("a")]
+
+        assert await made.link.decide(choose) == "decided"
+        assert [request.head.position for request in made.catalog.requests] == [0]
+        assert _keys(made.log) == ["a"]
+
+
+@in_fake_time
 async def test_a_key_is_not_decided_twice_when_another_replica_had_it_decided_meanwhile(path: Path) -> None:
     """H1: decided for another replica, and appended here, while our own request with the same key is under way."""
     async with linked(path) as made:
@@ -286,6 +302,23 @@ def test_a_higher_generation_is_taken_when_the_log_is_empty(path: Path, way: str
             assert await made.decide(make_trade("a")) == "decided"
 
     run()
+
+
+@in_fake_time
+async def test_a_higher_generation_is_not_taken_when_the_log_grew_while_it_was_asked_for(path: Path) -> None:
+    """H21: what came in meanwhile is of a sequence that the rebuilt catalog does not have."""
+    async with linked(path, catalog=DecidingCatalog(generation=2)) as made:
+
+        async def an_old_leader_was_faster(request: httpx.Request) -> httpx.Response:
+            if request.url.path == "/generation":
+                made.log.take(1, Chain().add())
+            return await made.catalog.handle(request)
+
+        made.outside.network.serve(CATALOG, an_old_leader_was_faster)
+        assert not await made.link.refresh()
+        assert made.log.generation == 1
+        with pytest.raises(IntegrityFailure, match="rebuilt without this replica"):
+            await made.link.refresh()
 
 
 @pytest.mark.parametrize("outcome", ["decided", "other_generation", "diverged", "behind", "fetch_base"])
