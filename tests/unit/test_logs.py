@@ -1,0 +1,58 @@
+"""What is written to the log, and what is not."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from services.common.logs import get_log, set_up_logs
+
+
+class Output(io.StringIO):
+    """Standard error, on a terminal or not."""
+
+    def __init__(self, *, on_terminal: bool) -> None:
+        super().__init__()
+        self._on_terminal = on_terminal
+
+    def isatty(self) -> bool:
+        return self._on_terminal
+
+
+@pytest.fixture
+def output(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Output]:
+    made = Output(on_terminal=request.param)
+    monkeypatch.setattr(sys, "stderr", made)
+    set_up_logs("front-end-1", "debug")
+    yield made
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def crash(secret: str) -> None:
+    raise LookupError(f"{len(secret)} characters")
+
+
+@pytest.mark.parametrize("output", [True, False], indirect=True)
+def test_traceback_tells_where_but_no_values_when_something_crashes(output: Output) -> None:
+    secret = "-".join(("not", "for", "logs"))  # noqa: FLY002 - the line that is shown must not hold it
+    try:
+        crash(secret)
+    except LookupError:
+        get_log("m").exception("it crashed")
+    said = output.getvalue()
+    assert "LookupError: 12 characters" in said
+    assert "in crash" in said
+    assert secret not in said
+
+
+@pytest.mark.parametrize("output", [False], indirect=True)
+def test_log_is_one_object_a_line_when_it_goes_to_a_file(output: Output) -> None:
+    get_log("m").info("two\nlines", of="\x1b[31mred")
+    (line,) = output.getvalue().splitlines()
+    said = json.loads(line)
+    assert (said["service"], said["module"], said["level"], said["event"]) == ("front-end-1", "m", "info", "two\nlines")
+    assert said["timestamp"].endswith("Z")
