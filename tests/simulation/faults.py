@@ -17,6 +17,7 @@ RESTART_MIN_S = 0.001
 RESTART_MAX_S = 2.0
 EVERY_S = 0.6
 CALM_S = 2.5
+AMBUSH_S = 0.5
 ARMED_AT_ONCE = 6
 
 Strike = Callable[[], None]
@@ -42,7 +43,8 @@ class Faults:
         self._world = world
         self._skip = skip
         self._random = random.Random(f"{seed}/faults")
-        self._loses_catalog = self._random.random() < 0.5 or bool(armed)  # or else replicas lose their disks
+        self._lies_in_wait = bool(armed)  # many points lie on the way back from a lost disk
+        self._loses_catalog = self._random.random() < 0.5  # or else replicas lose their disks
         self._is_rough = self._random.random() < 0.7
         self._armed: dict[str, tuple[Blow, float]] = {point: (blow, 0.5) for point, blow in armed}
         self._undoing: set[asyncio.Task[Any]] = set()
@@ -69,6 +71,10 @@ class Faults:
             if strike == self._lose_two:
                 await self._calm()
             strike()
+            if strike == self._lose_two:
+                await asyncio.sleep(AMBUSH_S)
+                self._ambush_s = None
+                self._world.is_rough = self._is_rough
         self._is_raging = False
 
     async def heal(self) -> None:
@@ -92,7 +98,7 @@ class Faults:
             self._draw_partition: 4,
             self._draw_blow_at_point: 6,
             self._draw_end_of_all: 1,
-            self._draw_lost_disk: 12 if self._armed else 1,  # many points lie on the way back from that
+            self._draw_lost_disk: 12 if self._lies_in_wait else 2,
         }
         return self._random.choices(list(kinds), list(kinds.values()))[0]()
 
@@ -108,9 +114,9 @@ class Faults:
         replica, after_s = self._some("order"), self._restart_s()
         if not self._loses_catalog:
             return partial(self._lose_replica, replica, after_s)
-        if self._armed or self._random.random() < 0.5:
+        if self._lies_in_wait or self._random.random() < 0.4:
             return partial(self._lose_catalog, after_s)
-        self._doomed = (replica, after_s)
+        self._doomed_s = after_s
         return self._lose_two
 
     def _draw_pause(self) -> Strike:
@@ -164,20 +170,25 @@ class Faults:
         self._is_raging = True
 
     def _lose_two(self) -> None:
-        """Lose the catalog's disk and a replica's at one moment: the others have what was acknowledged until then.
+        """Lie in wait for the next replica that answers trades: its disk and the catalog's are lost at that moment.
 
-        Only where the leader waits for all followers; one that it has given up may not have the last orders.
+        All is calm, so every follower must have what it acknowledged.
         """
-        replica, after_s = self._doomed
-        self._world.is_rough = self._is_rough
-        replicas = [p for name, p in self._world.processes.items() if name.startswith("order")]
-        for process in replicas:
-            if process.life is None or not all(
-                link.is_awaited for app in process.apps.values() for link in app.state.replica._replication._links
-            ):
-                return
+        logs = [
+            app.state.replica
+            for name, process in self._world.processes.items()
+            for app in process.apps.values()
+            if name.startswith("order")
+        ]
+        links = [link for replica in logs for link in replica._replication._links]
+        is_level = len({replica.log.fsynced_head.digest for replica in logs}) == 1
+        if is_level and len(links) == 6 and all(link.is_awaited for link in links):
+            self._ambush_s = self._doomed_s
+
+    def _lose_leader_and_catalog(self, leader: Process, after_s: float) -> None:
+        self.counts["ambushes"] += 1
         self.counts["lost disks"] += 2
-        self._down(replica, after_s, wipe=True)
+        self._down(leader, after_s, wipe=True)
         self._down(self._world.processes["catalog"], after_s, wipe=True)
 
     def _down(self, process: Process, seconds: float, *, power: bool = False, wipe: bool = False) -> None:
@@ -221,7 +232,10 @@ class Faults:
         if point == "catalog.start.waited":  # rebuilt, and nothing decided yet
             status = process.apps["8010"].state.catalog.status()
             self.starts[status.generation] = status.head.position
-        if point not in self._armed or not self._is_raging:
+        if self._ambush_s is not None and point == "order has answered POST /trades":
+            after_s, self._ambush_s = self._ambush_s, None
+            self._lose_leader_and_catalog(process, after_s)
+        if self._ambush_s is not None or point not in self._armed or not self._is_raging:
             return None
         blow, self._blow_s = self._armed.pop(point)
         self._world.note(f"{process.name} is at {point}")
@@ -230,7 +244,8 @@ class Faults:
         return blow
 
     _blow_s = 0.5
-    _doomed: tuple[Process, float]
+    _doomed_s = 0.5
+    _ambush_s: float | None = None
 
     def _blow(self, process: Process, blow: Blow) -> None:
         if blow == "pause":

@@ -15,8 +15,9 @@ from tests.simulation.pool import Job, run_jobs
 from tests.simulation.world import Blow
 
 SCOUTS = 12
-PASSES = 8
+PASSES = 12
 AT_ONCE = 8
+AT_LEAST = 4
 SECONDS = 8.0
 
 Target = tuple[str, Blow]

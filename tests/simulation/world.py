@@ -257,6 +257,7 @@ class World:
         await self.reach(life, f"{life.kind} answers {message}")
         if not answer.done():
             answer.set_result(response)
+        await self.reach(life, f"{life.kind} has answered {message}")
 
     async def close(self) -> None:
         """End everything."""
