@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.common.http import PeerError
-from services.common.models import TradeOutcome
+from services.common.models import AdoptAnswer, AdoptRequest, TradeOutcome
 from tests.support.fake_time import in_fake_time, until
 from tests.support.order_chain import make_trade
 from tests.support.order_cluster import Cluster
@@ -45,8 +45,8 @@ async def _replace_leader(cluster: Cluster) -> None:
     lost = cluster.orders[3]
     for service in cluster.orders.values():
         service.unreachable.clear()
-    await until(lambda: lost.ended_with)
-    assert lost.ended_with[0] == 3
+    await until(lambda: cluster.ended_with)
+    assert (cluster.catalog.ended_with, lost.ended_with[0]) == ([], 3)
     await lost.kill()
     lost.ended_with.clear()
     cluster.wipe(lost)
@@ -89,4 +89,28 @@ async def test_a_trade_that_waits_for_the_catalogs_word_is_not_answered_when_tha
         await _replace_leader(cluster)
         with pytest.raises(PeerError):
             await asking
+        assert [entry.key for entry in await cluster.check()] == ["everywhere"]
+
+
+@in_fake_time
+async def test_the_lost_one_ends_and_not_the_catalog_when_an_unfinished_rebuild_had_given_it_a_generation(
+    cluster: Cluster,
+) -> None:
+    """H21: 1 + the highest generation of the others would be the very one that it has, and its log is longer."""
+    async with cluster.running():
+        assert await cluster.trade(3, make_trade("everywhere")) == [accepted(1)]
+        for i in (1, 2):
+            await cluster.orders[i].kill()
+        assert await cluster.trade(3, make_trade("a"), make_trade("b")) == [accepted(2), accepted(3)]
+        await cluster.catalog.kill()
+        cluster.wipe(cluster.catalog)
+        begun = AdoptRequest(generation=2, stocks=cluster.replica(3).log.initial)
+        assert (await cluster.call(cluster.orders[3], "/adopt", AdoptAnswer, begun)).outcome == "adopted"
+        await cluster.orders[3].kill()
+        cluster.lost = [3]
+        for service in (cluster.catalog, cluster.orders[1], cluster.orders[2]):
+            await service.start()
+        await cluster.ready(1, 2)
+        await cluster.orders[3].start()
+        await _replace_leader(cluster)
         assert [entry.key for entry in await cluster.check()] == ["everywhere"]

@@ -1,0 +1,30 @@
+"""What documents say about the tests is so."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+ROWS = {f"H{number}" for number in range(1, 23)} - {"H6", "H7", "H14"}
+
+
+def names_in(path: Path) -> set[str]:
+    """The names of all tests in a file."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = ast.parse(path.read_text()).body
+    return {node.name for node in nodes if isinstance(node, kinds) and node.name.startswith("test_")}
+
+
+def test_every_test_exists_when_the_page_on_verification_names_it() -> None:
+    text = (ROOT / "docs" / "verification.md").read_text()
+    named = TEST.findall(text)
+    assert len(named) == text.count("::"), "every name has the form `path::name`"
+    missing = [f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)]
+    assert not missing
+
+
+def test_every_row_names_a_test_when_something_broke_earlier_versions() -> None:
+    lines = (ROOT / "docs" / "verification.md").read_text().splitlines()
+    rows = {match[1] for line in lines if (match := re.match(r"\| (H\d+) \|", line)) and TEST.search(line)}
+    assert rows == ROWS
