@@ -2,8 +2,10 @@
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -56,3 +58,17 @@ def test_log_is_one_object_a_line_when_it_goes_to_a_file(output: Output) -> None
     said = json.loads(line)
     assert (said["service"], said["module"], said["level"], said["event"]) == ("front-end-1", "m", "info", "two\nlines")
     assert said["timestamp"].endswith("Z")
+
+
+def test_the_service_goes_on_when_there_is_no_room_for_its_log() -> None:
+    """The log is on the same disk as the data by default; a front-end needs neither to answer."""
+    program = """
+from services.common.logs import get_log, set_up_logs
+set_up_logs("front-end-1")
+for _ in range(10_000):
+    get_log("here").info("said in vain")
+print("goes on", flush=True)
+"""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=False)
+    assert ended.stdout == b"goes on\n"
