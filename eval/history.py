@@ -8,11 +8,11 @@ lie after it.
 """
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from services.catalog.inventory import fold
+from services.catalog.inventory import fold_one
 from services.common.digest import empty_head, follows, head_at
 from services.common.models import Entry, Stock
 
@@ -58,12 +58,33 @@ class Evidence:
     quiet_since: float = float("inf")
 
 
+class _Log:
+    """The longest log, found by key, by order number and by stock; made once, asked by every operation."""
+
+    def __init__(self, initial: Sequence[Stock], entries: list[Entry], operations: Iterable[Operation]) -> None:
+        self.by_key = {entry.key: entry for entry in entries}
+        self.by_number = {entry.number: entry for entry in entries if entry.number is not None}
+        self.changes = {stock.name: [0] for stock in initial}
+        """Each stock's versions: the positions of its accepted entries, after 0 for the beginning."""
+        self.quantities = {stock.name: [stock.quantity] for stock in initial}
+        """What each of these versions left of the stock."""
+        for entry in self.by_number.values():
+            quantities = self.quantities[entry.name]
+            quantities.append(quantities[-1] + (entry.quantity if entry.type == "sell" else -entry.quantity))
+            self.changes[entry.name].append(entry.position)
+        self.first_began: dict[str, float] = {}
+        """When the first trade with each key began."""
+        for op in operations:
+            if op.kind == "trade":
+                self.first_began[op.key] = min(op.began, self.first_began.get(op.key, op.began))
+
+
 def check(evidence: Evidence, patience_s: float = 12.0) -> list[str]:
     """Every violation, in words."""
-    logs = list(evidence.logs.values())
-    log = max(logs, key=len)
-    problems = list(_check_logs(evidence, log))
+    longest = max(evidence.logs.values(), key=len)
+    problems = list(_check_logs(evidence, longest))
     if not problems:
+        log = _Log(evidence.initial, longest, evidence.operations)
         problems += _check_answers(evidence.operations, log)
         problems += _check_real_time(evidence, log)
     problems += _check_patience(evidence, patience_s)
@@ -92,28 +113,26 @@ def _check_logs(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
         if enough != (entry.number is not None):
             yield f"K5: position {entry.position} was decided wrongly, there were {held} of {entry.name}"
             return
-        stocks = {**stocks, **fold([stocks[entry.name]], [entry])}
+        fold_one(stocks, entry)
     if {s.name: (s.quantity, s.version) for s in evidence.stocks} != {
         s.name: (s.quantity, s.version) for s in stocks.values()
     }:
         yield "K5: the catalog's stocks are not what the log adds up to"
 
 
-def _check_answers(operations: list[Operation], log: list[Entry]) -> Iterable[str]:
+def _check_answers(operations: list[Operation], log: _Log) -> Iterable[str]:
     """K1, K3 and K7, and the meaning of 503: what was answered is what is in the log."""
-    by_key = {entry.key: entry for entry in log}
-    by_number = {entry.number: entry for entry in log if entry.number is not None}
     maybe_executed = {op.key for op in operations if op.kind == "trade" and op.status != 503}
     for op in operations:
         if op.status not in {0, 200, 201, 404, 409, 422, 503, 504} or (op.status == 404 and op.kind != "order"):
             yield f"an answer that must not be: {op}"
         elif op.kind == "trade":
-            entry = by_key.get(op.key)
+            entry = log.by_key.get(op.key)
             wrong = _wrong_answer(op, entry, maybe_executed=op.key in maybe_executed)
             if wrong:
                 yield f"{wrong}, the log has {entry}: {op}"
         elif op.kind == "order" and op.status == 200:
-            entry = by_number.get(op.number)
+            entry = log.by_number.get(op.number)
             seen = (op.seen["name"], op.seen["type"], op.seen["quantity"], op.seen["number"])
             if entry is None or seen != (entry.name, entry.type, entry.quantity, entry.number):
                 yield f"K7: another order, the log has {entry}: {op}"
@@ -140,7 +159,7 @@ def _is_same(op: Operation, entry: Entry) -> bool:
     return (op.name, op.type, op.quantity) == (entry.name, entry.type, entry.quantity)
 
 
-def _check_real_time(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
+def _check_real_time(evidence: Evidence, log: _Log) -> Iterable[str]:
     """K2, K6 and K7: one order of everything that respects real time."""
     spans: list[tuple[float, float, int, int, Operation]] = []
     for op in evidence.operations:
@@ -161,38 +180,37 @@ def _check_real_time(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
             yield f"K2/K6/K7: not linearizable: {op} came after {spans[highest[before - 1]][4]}"
 
 
-def _span(op: Operation, evidence: Evidence, log: list[Entry]) -> tuple[int, int] | str | None:
+def _span(op: Operation, evidence: Evidence, log: _Log) -> tuple[int, int] | str | None:
     """The first and the last moment at which the operation may have taken effect."""
     if op.kind == "trade":
-        entry = next((entry for entry in log if entry.key == op.key), None)
+        entry = log.by_key.get(op.key)
         if entry is None or op.status in {422, 503, 504}:
             return None
         # A repeated key is answered with the old entry, so only the first trade with a key took effect there.
-        first = min(other.began for other in evidence.operations if other.key == op.key)
-        return (at(entry.position), at(entry.position) if op.began == first else FOREVER)
+        is_first = op.began == log.first_began[op.key]
+        return (at(entry.position), at(entry.position) if is_first else FOREVER)
     if op.kind == "order":
-        position = next((entry.position for entry in log if entry.number == op.number), None)
+        entry = log.by_number.get(op.number)
         if op.status == 404:
-            return (0, at(position) - 1) if position is not None else None
-        return (at(position) + 1, FOREVER) if op.status == 200 and position is not None else None
+            return (0, at(entry.position) - 1) if entry is not None else None
+        return (at(entry.position) + 1, FOREVER) if op.status == 200 and entry is not None else None
     if op.status != 200:
         return None
     return _span_of_look_up(op, evidence, log)
 
 
-def _span_of_look_up(op: Operation, evidence: Evidence, log: list[Entry]) -> tuple[int, int] | str | None:
+def _span_of_look_up(op: Operation, evidence: Evidence, log: _Log) -> tuple[int, int] | str | None:
     generation, version = (int(part) for part in op.seen["etag"].strip('"').split("-"))
     if any(version > start for g, start in evidence.starts.items() if g > generation):
         return None  # the effect of a trade that nobody was told of may vanish with the catalog's disk
-    changes = [entry.position for entry in log if entry.name == op.name and entry.number is not None]
-    if version and version not in changes:
+    changes = log.changes[op.name]
+    index = bisect.bisect_left(changes, version)
+    if index == len(changes) or changes[index] != version:
         return f"K6: a look-up saw a change that the log does not have: {op}"
-    initial = next(stock for stock in evidence.initial if stock.name == op.name)
-    quantity = fold([initial], [e for e in log if e.name == op.name and e.position <= version])[op.name].quantity
+    quantity = log.quantities[op.name][index]
     if quantity != op.seen["quantity"]:
         return f"K6: a look-up saw another quantity than {quantity}: {op}"
-    following = next((position for position in changes if position > version), None)
-    return at(version) + 1, FOREVER if following is None else at(following) - 1
+    return at(version) + 1, FOREVER if index + 1 == len(changes) else at(changes[index + 1]) - 1
 
 
 def at(position: int) -> int:
