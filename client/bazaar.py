@@ -10,7 +10,7 @@ client/errors.py.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
@@ -54,12 +54,16 @@ DataT = TypeVar("DataT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class StockView:
-    """A stock as somebody looked it up; `cache` says how the front-end came by it."""
+    """A stock as somebody looked it up; `cache` says how the front-end came by it.
+
+    `etag` names this state of the stock, as the answer did: empty for a stock of a list.
+    """
 
     name: str
     price: Decimal
     quantity: int
     cache: CacheResult
+    etag: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,8 @@ class BazaarClient:
 
         def read(response: httpx.Response) -> StockView:
             cache = response.headers.get("x-cache", "")
-            return _view(
-                _data(StockData, response).data, "hit" if cache == "hit" else "miss" if cache == "miss" else "off"
-            )
+            how: CacheResult = "hit" if cache == "hit" else "miss" if cache == "miss" else "off"
+            return _view(_data(StockData, response).data, how, response.headers.get("etag", ""))
 
         return await self._do(_Call(f"/stocks/{quote(name, safe='', errors='replace')}"), read)
 
@@ -259,9 +262,9 @@ def _given_up(call: _Call, may_be_executed: bool, reason: str) -> NotAvailable |
     return NotAvailable(reason)
 
 
-def _view(stock: PublicStock, cache: CacheResult) -> StockView:
+def _view(stock: PublicStock, cache: CacheResult, etag: str = "") -> StockView:
     """A stock with its price as an exact decimal number."""
-    return StockView(stock.name, Decimal(round(stock.price * 100)).scaleb(-2), stock.quantity, cache)
+    return StockView(stock.name, Decimal(round(stock.price * 100)).scaleb(-2), stock.quantity, cache, etag)
 
 
 def _data(model: type[DataT], response: httpx.Response) -> DataT:
