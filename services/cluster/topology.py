@@ -30,6 +30,9 @@ KINDS: tuple[Kind, ...] = ("catalog", "order", "front-end")
 
 Restart = Literal["always", "never"]
 
+Routes = dict[str, dict[str, str]]
+"""Caller to target to the address at which this caller reaches that target; what is not there is reached directly."""
+
 
 class Record(BaseModel):
     """A part of cluster.json. Unknown members are ignored: a newer version may have written them."""
@@ -47,6 +50,7 @@ class Settings(Record):
     catalog: Path | None = None
     restart: Restart = "always"
     lost: list[int] = []
+    routes: Routes = {}
 
 
 class Service(Record):
@@ -75,6 +79,10 @@ class Cluster(Record):
     def catalog(self) -> Service:
         """The catalog."""
         return self.of("catalog")[0]
+
+    def route(self, caller: Service, target: Service) -> str:
+        """Where `caller` reaches `target`: its internal listener, or the way around that the settings name."""
+        return self.settings.routes.get(caller.name, {}).get(target.name, target.internal_url)
 
     @property
     def ports(self) -> list[tuple[int, str]]:
@@ -105,6 +113,7 @@ def plan(settings: Settings) -> Cluster:
         )
         for k in _ids(settings.front_ends)
     ]
+    _check_routes(settings.routes, {service.name for service in services})
     return Cluster(settings=settings, services=services, control=_url(settings.port + CONTROL_OFFSET))
 
 
@@ -126,17 +135,20 @@ def command(cluster: Cluster, service: Service, data_dir: Path) -> list[str]:
     settings = cluster.settings
     module = {"catalog": "services.catalog", "order": "services.order", "front-end": "services.front_end"}[service.kind]
     parts = [sys.executable, "-m", module, "--port", str(port_of(service.url)), "--data-dir", str(data_dir)]
-    parts += ["--replicas", ",".join(f"{each.id}={each.url}" for each in cluster.of("order"))]
+    parts += ["--replicas", ",".join(f"{each.id}={cluster.route(service, each)}" for each in cluster.of("order"))]
     if service.kind == "catalog":
         if settings.catalog is not None:
             parts += ["--stocks", str(settings.catalog)]
         if settings.lost:
             parts += ["--lost", ",".join(str(replica_id) for replica_id in settings.lost)]
         return parts
-    parts += ["--catalog", cluster.catalog.url]
+    parts += ["--catalog", cluster.route(service, cluster.catalog)]
     if service.kind == "order":
         return [*parts, "--replica-id", str(service.id)]
     parts += ["--name", service.name, "--internal-port", str(port_of(service.internal_url))]
+    advertised = cluster.route(cluster.catalog, service)
+    if advertised != service.internal_url:
+        parts += ["--advertised-url", advertised]
     return [*parts, "--cache-size", str(settings.cache_size)]
 
 
@@ -151,6 +163,15 @@ def _check(settings: Settings) -> None:
             raise UsageError(f"{flag} {number}: must be 1 to {MAX_SERVICES}")
     if not 0 <= settings.cache_size <= 1_000_000:
         raise UsageError(f"--cache-size {settings.cache_size}: must be 0 (no cache) to 1,000,000")
+
+
+def _check_routes(routes: Routes, names: set[str]) -> None:
+    for caller, targets in routes.items():
+        for target, url in targets.items():
+            if caller not in names or target not in names:
+                raise UsageError(f"--routes: there is no {target if caller in names else caller}")
+            if re.fullmatch(r"http://[^\s/,=]+", url) is None:
+                raise UsageError(f"--routes: {url!r} is no address such as http://{HOST}:9000")
 
 
 def _ids(count: int) -> range:

@@ -32,7 +32,7 @@ from services.cluster.status import take_snapshot
 from services.cluster.supervisor import Supervisor
 from services.cluster.topology import HOST, KINDS, Cluster, Kind, Settings, command, plan, port_of
 from services.common.http import Peer, PeerAnswered, PeerError
-from services.common.lifeline import SUPERVISOR_VARIABLE
+from services.common.lifeline import SUPERVISOR_VARIABLE, die_with_parent
 from services.common.logs import set_up_logs
 from services.common.models import Message
 from services.common.secret import BadSecret, load_secret
@@ -46,6 +46,7 @@ LAST_LINES = 10
 
 def run_up(data_dir: Path, settings: Settings) -> int:
     """Run a bazaar until it is told to stop; gives the exit code. Raises CannotDo and UsageError."""
+    die_with_parent()  # only when whoever starts it asks for that: an experiment, say
     cluster = plan(settings).model_copy(update={"supervisor": os.getpid()})
     console = make_console()
     with supervisor_lock(data_dir):

@@ -78,6 +78,9 @@ class FrontEndSettings(ServiceSettings):
     name: str = Field("front-end-1", description="name of this front-end in logs and in the replicas' status")
     internal_host: str = Field("127.0.0.1", description="address of the internal listener")
     internal_port: Port = Field(8021, description="port of the internal listener")
+    advertised_url: str | None = Field(
+        None, description="where the catalog reaches this process alone; by default the internal listener's address"
+    )
     catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     cache_size: int = Field(10, ge=0, le=1_000_000, description="how many stocks the cache holds; 0 turns it off")
@@ -98,4 +101,4 @@ class FrontEndSettings(ServiceSettings):
     @property
     def internal_url(self) -> str:
         """Where the catalog reaches this front-end."""
-        return f"http://{self.internal_host}:{self.internal_port}"
+        return self.advertised_url or f"http://{self.internal_host}:{self.internal_port}"
