@@ -48,7 +48,7 @@ DATA = Path("data")
 @app.command(
     epilog="Examples: bazaar up; bazaar up --front-ends 2 --cache-size 0; bazaar up --data-dir /tmp/b --port 9000"
 )
-def up(
+def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
     data_dir: DataDir = DATA,
     port: Annotated[int, typer.Option(help="First of 30 ports; the first front-end's.", metavar="P")] = 8000,
     replicas: Annotated[int, typer.Option(min=1, max=9, help="How many order replicas.")] = 3,
@@ -62,8 +62,13 @@ def up(
         list[str] | None,
         typer.Option(help="A replica that is gone for good, such as order-2; may be repeated.", metavar="NAME"),
     ] = None,
+    routes: Annotated[
+        Path | None,
+        typer.Option(help="JSON file: who reaches whom by another address, for experiments.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Start the whole bazaar, watch over it, and run until Ctrl-C (a second Ctrl-C kills at once)."""
+    from services.cluster.routes import read_routes
     from services.cluster.topology import Settings, lost_ids
     from services.cluster.up import run_up
 
@@ -75,6 +80,7 @@ def up(
         catalog=catalog,
         restart=restart.value,
         lost=lost_ids(lost or [], replicas),
+        routes=read_routes(routes) if routes is not None else {},
     )
     raise typer.Exit(run_up(data_dir, settings))
 
@@ -187,6 +193,31 @@ def verify(data_dir: DataDir = DATA, as_json: Json = False) -> None:
     from services.cluster.commands import verify as verify_all
 
     raise typer.Exit(verify_all(data_dir, as_json=as_json))
+
+
+@app.command(
+    epilog="Examples: bazaar chaos; bazaar chaos --rounds 200 --seed 7; bazaar chaos --rounds 3 --partitions --json"
+)
+def chaos(
+    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="Faults, one after the other.")] = 20,
+    seed: Annotated[int | None, typer.Option(help="Draws the same faults again.")] = None,
+    clients: Annotated[int, typer.Option(min=1, max=100, help="Clients at the same time.")] = 5,
+    front_ends: Annotated[int, typer.Option(min=1, max=9, help="How many front-ends.")] = 2,
+    partitions: Annotated[
+        bool, typer.Option("--partitions", help="Cut the network between the processes, too.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help="First of 30 ports; free ones by default.", metavar="P")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the result and the plot.", metavar="DIR")] = Path(
+        "eval/results/chaos"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Kill, pause, restart and cut off the processes of a bazaar of its own, under load, and check what clients saw."""
+    from eval.chaos.command import chaos_command, new_seed
+    from eval.chaos.run import ChaosSettings
+
+    settings = ChaosSettings(rounds, new_seed() if seed is None else seed, clients, front_ends, partitions, port)
+    raise typer.Exit(chaos_command(settings, out, as_json=as_json))
 
 
 def main() -> None:

@@ -1,0 +1,173 @@
+"""The bazaar of an experiment: a real `bazaar up` of its own, watched and struck from outside, gone at the end."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from services.cluster.errors import CannotDo
+from services.cluster.ports import is_free
+from services.cluster.routes import write_routes
+from services.cluster.service_log import tail
+from services.cluster.status import ServiceView, Snapshot
+from services.cluster.topology import BLOCK, END_OF_PORTS, Cluster
+from services.common.http import Peer, PeerError
+from services.common.lifeline import SUPERVISOR_VARIABLE
+from services.common.models import Message
+
+FIRST_PORT = 10_240
+PATIENCE_S = 60.0  # until everything is level again after a fault
+STATUS_S = 5.0
+POLL_EVERY_S = 0.05
+ALIVE_EVERY_S = 0.01
+ALIVE_S = 0.25
+END_S = 30.0  # for `bazaar up` to drain
+LAST_LINES = 10
+
+
+class Failed(Exception):
+    """The bazaar did not come back: this is a verdict, not an accident."""
+
+
+class _Alive(Message):
+    status: str
+
+
+def free_block() -> int:
+    """The first of `BLOCK` ports in a row on which nobody listens now. Raises CannotDo."""
+    bases = list(range(FIRST_PORT, END_OF_PORTS - BLOCK, BLOCK))
+    random.SystemRandom().shuffle(bases)
+    for base in bases:
+        if all(is_free(port) for port in range(base, base + BLOCK)):
+            return base
+    raise CannotDo(f"there are no {BLOCK} free ports in a row below {END_OF_PORTS}")
+
+
+class Processes:
+    """`bazaar up` and its services. `client` knows the secret of `data_dir`."""
+
+    def __init__(self, cluster: Cluster, data_dir: Path, client: httpx.AsyncClient) -> None:
+        self.cluster = cluster
+        self.data_dir = data_dir
+        self.client = client
+        self._control = Peer(client, cluster.control)
+        self._supervisor: asyncio.subprocess.Process | None = None
+
+    @property
+    def output(self) -> Path:
+        """What `bazaar up` prints."""
+        return self.data_dir / "up.log"
+
+    async def start(self) -> None:
+        """Start everything and wait until it is level. Raises CannotDo when it does not start."""
+        settings = self.cluster.settings
+        routes = self.data_dir / "routes.json"
+        write_routes(routes, settings.routes)
+        flags = ["--port", str(settings.port), "--replicas", str(settings.replicas), "--routes", str(routes)]
+        flags += ["--front-ends", str(settings.front_ends), "--data-dir", str(self.data_dir)]
+        with self.output.open("ab") as output:
+            # A session of its own: Ctrl-C reaches this process alone. It ends when this process does.
+            self._supervisor = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.cluster", "up", *flags),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | {SUPERVISOR_VARIABLE: str(os.getpid())},
+                start_new_session=True,
+            )
+        try:
+            await self.wait_level()
+        except Failed as error:
+            raise CannotDo(str(error)) from error
+
+    async def stop(self) -> None:
+        """End it all: what is under way ends first, unless that takes too long."""
+        process = self._supervisor
+        if process is None:
+            return
+        self._supervisor = None
+        try:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(END_S):
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def status(self) -> Snapshot | None:
+        """How the bazaar is, None when the supervisor does not say. Raises Failed when it never will."""
+        if self._supervisor is None or self._supervisor.returncode is not None:
+            last = "\n".join(tail(self.output)[-LAST_LINES:])
+            raise Failed(f"bazaar up has ended:\n{last}")
+        try:
+            snapshot = await self._control.call("/status", Snapshot, timeout_s=STATUS_S)
+        except PeerError:
+            return None
+        for service in snapshot.services:
+            if service.state == "failed":
+                raise Failed(f"{service.name} failed: {service.reason}")
+        return snapshot
+
+    async def pids(self, names: Collection[str]) -> dict[str, int]:
+        """The process ids of services that have a process."""
+        snapshot = await self.status()
+        services = snapshot.services if snapshot is not None else []
+        return {each.name: each.pid for each in services if each.name in names and each.pid is not None}
+
+    async def wait_level(self, old: Mapping[str, int] | None = None) -> Snapshot:
+        """Wait until everything can do its job again, in other processes than the `old` ones. Raises Failed."""
+        gone = old or {}
+
+        async def level() -> Snapshot | None:
+            snapshot = await self.status()
+            if snapshot is None or any(each.pid == gone.get(each.name, 0) for each in snapshot.services):
+                return None
+            return snapshot if is_level(snapshot.services) else None
+
+        return await self.wait_until(level, "everything is level")
+
+    async def wait_until(self, ask: Callable[[], Awaitable[Snapshot | None]], what: str) -> Snapshot:
+        """Ask again and again until there is an answer. Raises Failed when patience runs out."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while (answer := await ask()) is None:  # noqa: ASYNC110 - other processes send no event
+                    await asyncio.sleep(POLL_EVERY_S)
+                return answer
+        lines = "\n".join(tail(self.output)[-LAST_LINES:])
+        raise Failed(f"K9: {PATIENCE_S:.0f} s after the fault was undone, it is not yet so that {what}:\n{lines}")
+
+    async def downtime(self, name: str, since: float) -> float:
+        """Seconds from `since`, when the service's process was struck, until another one answers."""
+        peer = Peer(self.client, next(each.internal_url for each in self.cluster.services if each.name == name))
+        while await _is_alive(peer):  # noqa: ASYNC110 - nor does their death
+            await asyncio.sleep(ALIVE_EVERY_S)
+        while not await _is_alive(peer):  # noqa: ASYNC110
+            await asyncio.sleep(ALIVE_EVERY_S)
+        return time.monotonic() - since
+
+
+def is_level(services: Collection[ServiceView]) -> bool:
+    """Whether every service runs and can do its job, all in one generation."""
+    generations = {each.generation for each in services if each.role != "front-end"}
+    is_ready = all(
+        each.state == "running" and (each.leader is not None if each.role == "front-end" else each.level is not False)
+        for each in services
+    )
+    return is_ready and len(generations) == 1 and None not in generations
+
+
+async def _is_alive(peer: Peer) -> bool:
+    try:
+        await peer.call("/livez", _Alive, timeout_s=ALIVE_S)
+    except PeerError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""A chaos run for human eyes: a bar while it goes on, tables at the end, and the verdict last."""
+
+from types import TracebackType
+from typing import Self
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from eval.chaos.load import History
+from eval.chaos.report import Report, Round, Summary
+from eval.chaos.scenarios import Scenario
+
+SHOWN = 20  # rounds, problems and errors; the JSON has all of them
+
+
+class LiveChaos:
+    """One bar over all rounds, with the fault of this moment; only on a terminal."""
+
+    def __init__(self, rounds: int, history: History, console: Console) -> None:
+        self._history = history
+        self._progress = Progress(
+            TextColumn("chaos"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("starting a bazaar", total=rounds)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def on_scenario(self, scenario: Scenario) -> None:
+        """A fault is about to strike."""
+        history = self._history
+        text = f"{scenario.kind}  {len(history.operations):,} operations  {len(history.errors)} errors"
+        self._progress.update(self._task, description=text)
+
+    def on_round(self, done: Round) -> None:
+        """A fault is over."""
+        self._progress.update(self._task, completed=done.number)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the tables, what went wrong, and the verdict last."""
+    console.print(rounds_table(report.rounds[-SHOWN:]))
+    console.print(summary_table(report.summaries))
+    for word, texts in (("violation", report.problems), ("error", report.errors)):
+        for text in texts[:SHOWN]:
+            console.print(f"{word}: {text}", style="red", soft_wrap=True)
+        if len(texts) > SHOWN:
+            console.print(f"... and {len(texts) - SHOWN:,} more; --json shows all", style="red")
+    console.print(f"bazaar verify: {report.verify}")
+    console.print(verdict(report), style="bold green" if report.passed else "bold red", soft_wrap=True)
+
+
+def verdict(report: Report) -> str:
+    """What came out, in one line."""
+    return (
+        f"{len(report.rounds)} rounds in {report.duration_s:.0f} s, {sum(report.counts.values()):,} operations, "
+        f"{len(report.problems)} violations, {len(report.errors)} errors seen by clients (seed {report.seed})"
+        + (", stopped early" if report.is_stopped else "")
+    )
+
+
+def rounds_table(rounds: list[Round]) -> Table:
+    """One row for each round."""
+    table = _table("Rounds: longest wait of any client, in ms")
+    for heading in ("trade", "look-up", "order", "leader noticed", "first trade", "down"):
+        table.add_column(heading, justify="right")
+    for each in rounds:
+        longest = (each.longest_ms.get(kind) for kind in ("trade", "look_up", "order"))
+        down = max(each.downtime_ms.values(), default=None)
+        cells = [*longest, each.noticed_ms, each.first_trade_ms, down]
+        table.add_row(f"{each.number}  {each.kind}: {', '.join(each.hit)}", *(_ms(cell) for cell in cells))
+    return table
+
+
+def summary_table(summaries: list[Summary]) -> Table:
+    """One row for each kind of fault."""
+    table = _table("Waits of trades by kind of fault, in ms")
+    for heading in ("rounds", "trades", "p99", "worst", "down", "beyond it", "target"):
+        table.add_column(heading, justify="right")
+    for each in summaries:
+        cells = (each.p99_ms, each.worst_ms, each.downtime_ms, each.beyond_downtime_ms)
+        result = "" if each.is_met is None else " met" if each.is_met else " MISSED"
+        table.add_row(
+            each.kind, str(each.rounds), f"{each.trades:,}", *(_ms(cell) for cell in cells), each.target + result
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("fault")
+    return table
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
