@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +71,8 @@ def without_room(disk: Path) -> Iterator[None]:
     filler = disk / "filler"
     state = os.statvfs(disk)
     try:
-        filler.write_bytes(b"\xa5" * (state.f_bavail * state.f_frsize))
+        with suppress(OSError):  # somebody else has taken some of it in between
+            filler.write_bytes(b"\xa5" * (state.f_bavail * state.f_frsize))
         yield
     finally:
         filler.unlink(missing_ok=True)
