@@ -1,7 +1,8 @@
 """What one attempt of a call means, and how long to wait before the next: decisions over plain values, no network.
 
-The contract is the public API's. 503 and a connection that was never made are definite: this attempt was not executed.
-504, a broken connection, silence, a crash and an answer that is none of ours are indefinite: it may have been.
+The contract is the public API's. 429, 503 and a connection that was never made are definite: this attempt was not
+executed. 504, a broken connection, silence, a crash and an answer that is none of ours are indefinite: it may have
+been.
 """
 
 import random
