@@ -5,8 +5,12 @@ caught by a directed test, which is named there instead.
 """
 
 import json
+import multiprocessing
+import os
 from pathlib import Path
 from typing import TypedDict
+
+import pytest
 
 from tests.simulation.planted import BUGS
 from tests.simulation.pool import Job, run_jobs
@@ -14,6 +18,7 @@ from tests.simulation.pool import Job, run_jobs
 FOUND = Path(__file__).with_name("found.json")
 AT_ONCE = 4
 LONGEST_WORDS = 90
+QUIETLY = ("-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 class Found(TypedDict, total=False):
@@ -54,15 +59,27 @@ def _first(bug: str, last_seed: int, processes: int) -> Found | None:
 
 
 def find_again(processes: int) -> int:
-    """Run the recorded seed of every bug; 1 when one does not find it any more, or a bug has neither seed nor test."""
+    """Let every bug be found by its recorded seed or test; 1 when one is not found any more, or has neither."""
     found = load_found()
-    jobs = [Job(found[bug]["seed"], bug=bug) for bug in BUGS if "seed" in found.get(bug, {})]
     missed = [bug for bug in BUGS if bug not in found]
+    jobs = [Job(found[bug]["seed"], bug=bug) for bug in BUGS if "seed" in found.get(bug, {})]
     for job, result in zip(jobs, run_jobs(jobs, processes, in_order=True), strict=True):
-        print(
-            f"{job.bug:40} seed {job.seed:3}  {result.problems[0][:LONGEST_WORDS] if result.problems else 'NOT FOUND'}"
-        )
-        if not result.problems:
-            missed.append(str(job.bug))
-    print(f"{len(BUGS)} planted bugs: {len(jobs)} with a seed, {len(BUGS) - len(jobs)} with a test, missed: {missed}")
+        says = result.problems[0][:LONGEST_WORDS] if result.problems else "NOT FOUND"
+        print(f"{job.bug:36} seed {job.seed:3}  {says}", flush=True)
+        missed += [] if result.problems else [str(job.bug)]
+    tests = [(bug, found[bug]["test"]) for bug in BUGS if "test" in found.get(bug, {})]
+    with multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=1) as pool:
+        for (bug, test), is_caught in zip(tests, pool.imap(_fails, tests, chunksize=1), strict=True):
+            print(f"{bug:36} {test if is_caught else 'NOT FOUND by ' + test}", flush=True)
+            missed += [] if is_caught else [bug]
+    print(f"{len(BUGS)} planted bugs: {len(jobs)} with a seed, {len(tests)} with a test, missed: {missed or 'none'}")
     return 1 if missed else 0
+
+
+def _fails(given: tuple[str, str]) -> bool:
+    """Whether a test fails when a bug is planted. To be called in a process of its own."""
+    bug, test = given
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        with BUGS[bug][1]():
+            return pytest.main([*QUIETLY, test]) == pytest.ExitCode.TESTS_FAILED
