@@ -105,10 +105,12 @@ def status(stack: StackName = STACK, state_dir: Folder = FOLDER) -> None:
     if machine is None:
         typer.echo("there is no machine")
         return
-    hours = (datetime.now(UTC) - machine.started_at).total_seconds() / 3600
+    hours = machine.hours_run(datetime.now(UTC))
     typer.echo(f"{machine.machine_type} {machine.machine_id}, {machine.state}, {machine.address}")
     typer.echo(f"runs for {hours:.1f} hours: about {cost_usd(hours):.2f} USD so far")
-    remote = deployment.remote_of(state.load(state_dir), state_dir)
+    known = state.load(state_dir)
+    typer.echo(f"ends by itself {known.hours} hours after its start")
+    remote = deployment.remote_of(known, state_dir)
     typer.echo(remote.run(deployment.UNITS, timeout_s=deployment.SHORT_S).decode().strip())
     typer.echo(remote.run(deployment.VERIFY, timeout_s=deployment.SHORT_S).decode().strip())
 

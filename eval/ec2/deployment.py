@@ -45,7 +45,7 @@ class Wanted:
     @property
     def identity(self) -> Path:
         """The private key's file; where only an agent has it, the public one tells ssh which to ask for."""
-        private = self.public_key.with_suffix("")
+        private = Path(str(self.public_key).removesuffix(".pub"))
         return private if private.exists() else self.public_key
 
     def user_data(self) -> str:

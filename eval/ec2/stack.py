@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError, WaiterError
 from services.cluster.errors import CannotDo
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeDef
+    from types_boto3_cloudformation.type_defs import StackTypeDef, WaiterConfigTypeDef
+    from types_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeDef, VolumeTypeDef
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "template.yaml"
@@ -41,11 +42,16 @@ class Machine:
     address: str | None
     started_at: datetime
 
+    def hours_run(self, now: datetime) -> float:
+        """How long it has cost money by then."""
+        return (now - self.started_at).total_seconds() / 3600
+
 
 def user_data(public_key: str, hours: int) -> str:
     """What the machine does at its start. It lets this key in, and ends itself after so many hours."""
+    kind_and_key = " ".join(public_key.split()[:2])  # without its comment, which may be anything
     text = USER_DATA.read_text(encoding="utf-8")
-    return text.replace("@PUBLIC_KEY@", public_key.strip()).replace("@HOURS@", str(hours))
+    return text.replace("@PUBLIC_KEY@", kind_and_key).replace("@HOURS@", str(hours))
 
 
 def parameters(user_data_text: str, ssh_from: str, public_from: str, image: str = IMAGE) -> dict[str, str]:
@@ -61,21 +67,17 @@ def parameters(user_data_text: str, ssh_from: str, public_from: str, image: str 
 class Stack:
     """One stack in one region."""
 
-    def __init__(self, name: str, region: str, poll_s: float = POLL_S) -> None:
+    def __init__(self, name: str, region: str, poll_s: int = POLL_S) -> None:
         self.name = name
         self.region = region
         self._cloudformation = boto3.client("cloudformation", region_name=region)
         self._ec2 = boto3.client("ec2", region_name=region)
-        self._poll_s = poll_s
+        self._patience: WaiterConfigTypeDef = {"Delay": poll_s, "MaxAttempts": POLLS}
 
     def status(self) -> str | None:
         """The stack's status, such as CREATE_COMPLETE; None when there is no stack of this name."""
-        try:
-            return self._cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]["StackStatus"]
-        except ClientError as error:
-            if "does not exist" in error.response["Error"]["Message"]:
-                return None
-            raise
+        found = self._find()
+        return found["StackStatus"] if found else None
 
     def create(self, values: Mapping[str, str]) -> None:
         """Make the stack and wait for it. Raises CannotDo with AWS's reasons; what was made is removed then."""
@@ -88,7 +90,8 @@ class Stack:
             TimeoutInMinutes=10,
         )["StackId"]
         try:
-            self._wait("stack_create_complete", stack_id)
+            waiter = self._cloudformation.get_waiter("stack_create_complete")
+            waiter.wait(StackName=stack_id, WaiterConfig=self._patience)
         except WaiterError as error:
             raise CannotDo(f"the stack {self.name} was not made: {self._reasons(stack_id)}") from error
 
@@ -108,12 +111,14 @@ class Stack:
 
     def delete(self) -> None:
         """Remove the stack with all that is in it, and wait. Raises CannotDo with AWS's reasons."""
-        if self.status() is None:
+        found = self._find()
+        if found is None:
             return
-        stack_id = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]["StackId"]
+        stack_id = found["StackId"]
         self._cloudformation.delete_stack(StackName=stack_id)
         try:
-            self._wait("stack_delete_complete", stack_id)
+            waiter = self._cloudformation.get_waiter("stack_delete_complete")
+            waiter.wait(StackName=stack_id, WaiterConfig=self._patience)
         except WaiterError as error:
             raise CannotDo(f"the stack {self.name} is not gone: {self._reasons(stack_id)}; try again") from error
 
@@ -123,11 +128,19 @@ class Stack:
         ec2 = self._ec2
         return [
             *(f"machine {each['InstanceId']} ({each['State']['Name']})" for each in self._instances(tagged)),
-            *(f"volume {each['VolumeId']}" for each in ec2.describe_volumes(Filters=tagged)["Volumes"]),
+            *(f"volume {each['VolumeId']}" for each in self._volumes(tagged)),
             *(f"address {each['PublicIp']}" for each in ec2.describe_addresses(Filters=tagged)["Addresses"]),
             *(f"firewall {each['GroupId']}" for each in ec2.describe_security_groups(Filters=tagged)["SecurityGroups"]),
             *([f"stack {self.name}"] if self.status() is not None else []),
         ]
+
+    def _find(self) -> "StackTypeDef | None":
+        try:
+            return self._cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in error.response["Error"]["Message"]:
+                return None
+            raise
 
     def _instances(self, filters: Sequence["FilterTypeDef"]) -> list["InstanceTypeDef"]:
         """Those that are not gone: AWS shows them for an hour more, and asks nothing for that."""
@@ -135,9 +148,9 @@ class Stack:
         found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
         return [each for each in found if each["State"]["Name"] not in GONE]
 
-    def _wait(self, waiter: "str", stack_id: str) -> None:
-        config = {"Delay": self._poll_s, "MaxAttempts": POLLS}
-        self._cloudformation.get_waiter(waiter).wait(StackName=stack_id, WaiterConfig=config)  # type: ignore[call-overload]
+    def _volumes(self, filters: Sequence["FilterTypeDef"]) -> list["VolumeTypeDef"]:
+        found = self._ec2.describe_volumes(Filters=filters)["Volumes"]
+        return [each for each in found if each["State"] != "deleting"]
 
     def _reasons(self, stack_id: str) -> str:
         events = self._cloudformation.describe_stack_events(StackName=stack_id)["StackEvents"]

@@ -1,6 +1,5 @@
 """What this computer remembers of the machine, in a folder of its own that git ignores."""
 
-from datetime import datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -29,10 +28,6 @@ class Deployment(BaseModel):
     def url(self) -> str:
         """The public API."""
         return f"http://{self.address}:8000"
-
-    def hours_run(self, now: datetime) -> float:
-        """How long the machine has run by then."""
-        return (now - self.started_at).total_seconds() / 3600
 
 
 def save(folder: Path, deployment: Deployment) -> None:
