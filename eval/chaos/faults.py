@@ -51,7 +51,8 @@ class Faults:
                 await self._pause(pids, scenario.hold_s)
             case "cut":
                 others = resolve(scenario.others, snapshot, without=names)
-                blow.hit = [f"{', '.join(names)} from {', '.join(others)} ({scenario.direction})"]
+                rest = scenario.what.partition(" from ")[2]
+                blow.hit = [f"{' '.join(names)} from {rest} ({scenario.direction})"]
                 await self._cut(names, others, scenario)
         blow.undone = time.monotonic()
         await self._processes.wait_level(pids if scenario.action in {"kill", "restart"} else None)

@@ -21,14 +21,14 @@ class Network:
     """A link for each ordered pair of processes of which the first one calls the second."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._links = {
+        self.links = {
             (caller.name, target.name): Link(port_of(target.internal_url)) for caller, target in pairs(cluster)
         }
 
     async def open(self) -> Routes:
         """Listen everywhere; gives the addresses that the processes are to use."""
         routes: Routes = {}
-        for (caller, target), link in self._links.items():
+        for (caller, target), link in self.links.items():
             routes.setdefault(caller, {})[target] = await link.open()
         return routes
 
@@ -38,7 +38,7 @@ class Network:
         An answer travels against its request: what is sent to a target is requests, what it sends is answers.
         """
         is_out, is_in = direction in {"out", "both"}, direction in {"in", "both"}
-        for (caller, target), link in self._links.items():
+        for (caller, target), link in self.links.items():
             if caller in side and target in others:
                 link.cut(requests=is_out, answers=is_in)
             elif caller in others and target in side:
@@ -46,12 +46,12 @@ class Network:
 
     def heal(self) -> None:
         """Everybody reaches everybody again."""
-        for link in self._links.values():
+        for link in self.links.values():
             link.heal()
 
     async def close(self) -> None:
         """Let go of everything."""
-        for link in self._links.values():
+        for link in self.links.values():
             await link.close()
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from eval.chaos.report import Report, Round, wait_ms
 from eval.history import Kind, Operation
@@ -15,6 +17,7 @@ COLOURS: dict[Kind, str] = {"look_up": "#7a9cc6", "order": "#5aa469", "trade": "
 LABELS: dict[Kind, str] = {"look_up": "look-up", "order": "order query", "trade": "trade"}
 FAULTS = {"kill": "#e9c46a", "pause": "#cdb4db", "restart": "#b7d7c2", "cut": "#bcbcbc"}
 FLOOR_MS = 0.3
+LONG_MS = 300  # a wait from here on is drawn as long as it was
 
 
 def plot_timeline(report: Report, operations: Sequence[Operation], started: float, path: Path) -> None:
@@ -27,9 +30,13 @@ def plot_timeline(report: Report, operations: Sequence[Operation], started: floa
         begin = 0.0
         for each, rounds in zip(axes, panels, strict=True):
             is_last = rounds is panels[-1]
-            end = report.duration_s if is_last else rounds[-1].level_s + 0.5
+            end = _last(operations) - started + 0.5 if is_last else rounds[-1].level_s + 0.5
             _draw(each, rounds, operations, started, (begin, end))
             begin = end
+        actions = dict.fromkeys(_action(each) for each in report.rounds)
+        figure.legend(
+            handles=_legend(list(actions)), loc="upper right", ncols=len(COLOURS) + len(actions), frameon=False
+        )
         axes[-1].set_xlabel("seconds since the start")
         figure.savefig(path)
 
@@ -38,8 +45,24 @@ def _title(report: Report) -> str:
     outcome = "passed" if report.passed else "FAILED"
     return (
         f"{report.command}: {outcome}, {len(report.problems)} violations, {len(report.errors)} errors seen by clients\n"
-        "each dot is one operation of a client; shaded: from the fault until everything is level again"
+        "each dot is one operation of a client; shaded: a fault until it was undone, then until everything was level"
     )
+
+
+def _legend(actions: Sequence[str]) -> list[Line2D | Patch]:
+    dots: list[Line2D | Patch] = [
+        Line2D([], [], marker="o", linestyle="", markersize=5, color=colour, label=LABELS[kind])
+        for kind, colour in COLOURS.items()
+    ]
+    return dots + [Patch(color=FAULTS[action], label=action) for action in actions]
+
+
+def _action(each: Round) -> str:
+    return each.kind.partition(" ")[0]
+
+
+def _last(operations: Sequence[Operation]) -> float:
+    return max((each.ended for each in operations if each.status), default=0.0)
 
 
 def _draw(
@@ -51,7 +74,11 @@ def _draw(
         x = [each.began - started for each in of_kind]
         y = [max(wait_ms(each), FLOOR_MS) for each in of_kind]
         size = 7 if kind == "trade" else 4
-        axes.scatter(x, y, s=size, color=colour, alpha=0.55, linewidths=0, label=LABELS[kind], zorder=3)
+        axes.scatter(x, y, s=size, color=colour, alpha=0.55, linewidths=0, zorder=3)
+        long = [each for each in of_kind if wait_ms(each) >= LONG_MS]
+        ends = [each.ended - started for each in long]
+        heights, begins = [wait_ms(each) for each in long], [each.began - started for each in long]
+        axes.hlines(heights, begins, ends, color=colour, alpha=0.35, linewidth=0.8, zorder=2)
     axes.set_yscale("log")
     axes.set_ylim(FLOOR_MS, max([1_000.0, *(1.6 * wait_ms(each) for each in shown)]))
     axes.set_xlim(*span)
@@ -59,22 +86,21 @@ def _draw(
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     for each in rounds:
-        action = each.kind.partition(" ")[0]
-        axes.axvspan(each.began_s, each.level_s, color=FAULTS[action], alpha=0.45, linewidth=0, zorder=1)
-        middle = (each.began_s + each.level_s) / 2
+        colour = FAULTS[_action(each)]
+        axes.axvspan(each.began_s, each.undone_s, color=colour, alpha=0.6, linewidth=0, zorder=1)
+        axes.axvspan(each.undone_s, each.level_s, color=colour, alpha=0.25, linewidth=0, zorder=1)
         axes.annotate(
             _label(each),
-            (middle, 1.01),
+            ((each.began_s + each.level_s) / 2, 1.01),
             xycoords=("data", "axes fraction"),
             rotation=38,
+            rotation_mode="anchor",
             ha="left",
             va="bottom",
             fontsize=8,
         )
-    legend = axes.legend(loc="upper right", frameon=True, framealpha=0.9, markerscale=2.5, ncols=3)
-    legend.set_zorder(4)
 
 
 def _label(each: Round) -> str:
-    hit = each.hit[0] if len(each.hit) == 1 else f"{len(each.hit)} processes"
-    return f"{each.number} {each.kind}" + (f" ({hit})" if each.kind.startswith(("kill", "pause")) else "")
+    hits = f" ({each.hit[0]})" if each.hit[0][-1].isdigit() and len(each.hit) == 1 else ""
+    return f"{each.number} {each.kind}{hits}"

@@ -25,7 +25,10 @@ class _Connection:
 
 
 class Link:
-    """The way from one caller to `port`. `swallows_requests` and `swallows_answers` say what does not arrive."""
+    """The way from one caller to `port`. `swallows_requests` and `swallows_answers` say what does not arrive.
+
+    `swallowed` is set when something did not, since the last cut was over.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -33,6 +36,7 @@ class Link:
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._healed = asyncio.Event()
+        self.swallowed = asyncio.Event()
         self.swallows_requests = False
         self.swallows_answers = False
 
@@ -52,6 +56,7 @@ class Link:
         for connection in self._connections:
             if connection.has_lost:
                 connection.abort()
+        self.swallowed.clear()
         self._healed.set()
         self._healed = asyncio.Event()
 
@@ -92,6 +97,7 @@ class Link:
             return await asyncio.open_connection(HOST, self._port)
         except OSError:
             if self.swallows_requests or self.swallows_answers:
+                self.swallowed.set()
                 await self._healed.wait()
             return None
 
@@ -103,6 +109,7 @@ class Link:
         while data or self._swallows(is_answer):
             if self._swallows(is_answer):
                 connection.has_lost = True
+                self.swallowed.set()
                 if not data:
                     await self._healed.wait()  # nobody learns of an end either
                     break

@@ -38,7 +38,7 @@ class Round(BaseModel):
     """One fault. Seconds count from the start of the run.
 
     longest_ms: the longest wait of any client, by kind of operation. first_trade_ms: from the fault to the answer of
-    the first trade that began after it. noticed_ms: until a front-end selected another leader.
+    the first trade that was new after it. noticed_ms: until a front-end selected another leader.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Round(BaseModel):
 
 
 class Summary(BaseModel):
-    """All rounds of one kind. The waits are those of trades; beyond_downtime_ms: the worst, less the downtime."""
+    """All rounds of one kind. The waits are those of trades; beyond_downtime_ms: the worst, less the catalog's."""
 
     kind: str
     rounds: int
@@ -106,32 +106,42 @@ def longest_ms(operations: Iterable[Operation]) -> dict[Kind, float]:
     return longest
 
 
-def first_trade_ms(operations: Iterable[Operation], began: float) -> float | None:
-    """From a fault until a trade that began after it was answered."""
-    ends = [each.ended for each in operations if each.kind == "trade" and each.began >= began and each.status]
+def first_trade_ms(operations: Sequence[Operation], began: float) -> float | None:
+    """From a fault until a trade with a key that nobody had sent before was answered: one that had to be decided."""
+    recent = operations[bisect.bisect_left(operations, began - 2 * PATIENCE_S, key=lambda each: each.began) :]
+    trades = [each for each in recent if each.kind == "trade"]
+    old = {each.key for each in trades if each.began < began}
+    ends = [each.ended for each in trades if each.key not in old and each.status]
     return round((min(ends) - began) * 1_000, 1) if ends else None
 
 
-def summarise_rounds(rounds: Sequence[Round]) -> list[Summary]:
-    """One row for each kind of fault, in the order of their first rounds."""
+def summarise_rounds(rounds: Sequence[Round], *, has_targets: bool) -> list[Summary]:
+    """One row for each kind of fault, in the order of their first rounds.
+
+    Without targets: a process behind a link that can be cut never refuses a connection, so its death shows later.
+    """
     by_kind: dict[str, list[Round]] = {}
     for each in rounds:
         by_kind.setdefault(each.kind, []).append(each)
-    return [_summarise(kind, each) for kind, each in by_kind.items()]
+    nothing = Target()
+    return [
+        _summarise(kind, each, TARGETS.get(kind, nothing) if has_targets else nothing) for kind, each in by_kind.items()
+    ]
 
 
-def _summarise(kind: str, rounds: Sequence[Round]) -> Summary:
+def _summarise(kind: str, rounds: Sequence[Round], target: Target) -> Summary:
     waits = sorted(wait for each in rounds for wait in each.trade_waits_ms)
     downtimes = [max(each.downtime_ms.values()) for each in rounds if each.downtime_ms]
     beyond = [
-        max(each.trade_waits_ms, default=0.0) - max(each.downtime_ms.values()) for each in rounds if each.downtime_ms
+        max(each.trade_waits_ms, default=0.0) - each.downtime_ms["catalog"]
+        for each in rounds
+        if "catalog" in each.downtime_ms
     ]
     figures = {
         "p99_ms": percentile(waits, 99) if waits else None,
         "worst_ms": waits[-1] if waits else None,
         "beyond_downtime_ms": round(max(beyond), 1) if beyond else None,
     }
-    target = TARGETS.get(kind, Target())
     wanted = {name: limit for name, limit in target._asdict().items() if limit is not None}
     is_met = all((figures[name] or 0.0) <= limit for name, limit in wanted.items())
     return Summary(

@@ -62,7 +62,7 @@ class Run:
     verify: str = "not reached"
     report: Report | None = None
     kept: Path | None = None  # the data folder of a run that failed
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)  # the load, once it has
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self) -> None:
@@ -85,6 +85,7 @@ class Run:
         async with self._bazaar(data_dir) as (processes, network):
             urls = [service.url for service in processes.cluster.of("front-end")]
             async with trading(urls, self.settings.clients, self.history, self.settings.seed) as crowd:
+                self.started = time.monotonic()
                 quiet_since = float("inf")
                 try:
                     await self._rounds(Faults(processes, network), crowd)
@@ -122,7 +123,7 @@ class Run:
             level_s=round(blow.level - self.started, 3),
             longest_ms=longest_ms(operations),
             trade_waits_ms=[wait_ms(each) for each in operations if each.kind == "trade"],
-            first_trade_ms=first_trade_ms(operations, blow.began),
+            first_trade_ms=first_trade_ms(self.history.operations, blow.began),
             noticed_ms=noticed_ms,
             downtime_ms={name: round(seconds * 1_000, 1) for name, seconds in blow.downtime_s.items()},
         )
@@ -162,7 +163,7 @@ class Run:
             verify=self.verify,
             problems=self.problems,
             errors=errors,
-            summaries=summarise_rounds(self.rounds),
+            summaries=summarise_rounds(self.rounds, has_targets=not self.settings.partitions),
             rounds=self.rounds,
         )
 

@@ -13,6 +13,12 @@ from eval.chaos.report import Report, Round, Summary
 from eval.chaos.scenarios import Scenario
 
 SHOWN = 20  # rounds, problems and errors; the JSON has all of them
+WIDE = 120  # columns from which on there is room for what was hit
+ROUND_CAPTION = (
+    "From the fault: noticed = another leader was selected, first = the first trade sent after it was answered, "
+    "down = every process that ended answers again."
+)
+SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
 class LiveChaos:
@@ -54,8 +60,11 @@ class LiveChaos:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the tables, what went wrong, and the verdict last."""
-    console.print(rounds_table(report.rounds[-SHOWN:]))
+    console.print(rounds_table(report.rounds[-SHOWN:], console.width))
     console.print(summary_table(report.summaries))
+    for each in report.summaries:
+        if each.is_met is not None:
+            console.print(f"target of {each.kind}: {each.target} ms: {'met' if each.is_met else 'MISSED'}")
     for word, texts in (("violation", report.problems), ("error", report.errors)):
         for text in texts[:SHOWN]:
             console.print(f"{word}: {text}", style="red", soft_wrap=True)
@@ -74,36 +83,46 @@ def verdict(report: Report) -> str:
     )
 
 
-def rounds_table(rounds: list[Round]) -> Table:
-    """One row for each round."""
-    table = _table("Rounds: longest wait of any client, in ms")
-    for heading in ("trade", "look-up", "order", "leader noticed", "first trade", "down"):
-        table.add_column(heading, justify="right")
+def rounds_table(rounds: list[Round], width: int) -> Table:
+    """One row for each round, for a terminal `width` characters wide."""
+    table = _table("Rounds: the longest wait of any client, in ms", ROUND_CAPTION)
+    is_wide = width >= WIDE
+    if is_wide:
+        table.add_column("hit", no_wrap=True)
+    for heading in ("trade", "look-up", "order", "noticed", "first", "down"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in rounds:
         longest = (each.longest_ms.get(kind) for kind in ("trade", "look_up", "order"))
         down = max(each.downtime_ms.values(), default=None)
         cells = [*longest, each.noticed_ms, each.first_trade_ms, down]
-        table.add_row(f"{each.number}  {each.kind}: {', '.join(each.hit)}", *(_ms(cell) for cell in cells))
+        hit = [", ".join(each.hit)] if is_wide else []
+        table.add_row(f"{each.number} {each.kind}", *hit, *(_ms(cell) for cell in cells))
     return table
 
 
 def summary_table(summaries: list[Summary]) -> Table:
     """One row for each kind of fault."""
-    table = _table("Waits of trades by kind of fault, in ms")
-    for heading in ("rounds", "trades", "p99", "worst", "down", "beyond it", "target"):
-        table.add_column(heading, justify="right")
+    table = _table("Waits of trades by kind of fault, in ms", SUMMARY_CAPTION)
+    for heading in ("rounds", "trades", "p99", "worst", "down", "beyond"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("target", no_wrap=True)
     for each in summaries:
         cells = (each.p99_ms, each.worst_ms, each.downtime_ms, each.beyond_downtime_ms)
-        result = "" if each.is_met is None else " met" if each.is_met else " MISSED"
-        table.add_row(
-            each.kind, str(each.rounds), f"{each.trades:,}", *(_ms(cell) for cell in cells), each.target + result
-        )
+        result = "" if each.is_met is None else "met" if each.is_met else "MISSED"
+        table.add_row(each.kind, str(each.rounds), f"{each.trades:,}", *(_ms(cell) for cell in cells), result)
     return table
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("fault")
+def _table(title: str, caption: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("fault", no_wrap=True)
     return table
 
 

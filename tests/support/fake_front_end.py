@@ -88,7 +88,8 @@ class FakeFrontEnd:
     def _look_up(self, name: str) -> httpx.Response:
         if name not in self.stocks:
             return error(404, "there is no such stock")
-        return self._data(self._stock(name), headers={"x-cache": self.cache})
+        version = max((order["number"] for order in self.orders if order["name"] == name), default=0)
+        return self._data(self._stock(name), headers={"x-cache": self.cache, "etag": f'"1-{version}"'})
 
     def _order(self, number: int) -> httpx.Response:
         if not 1 <= number <= len(self.orders):

@@ -49,6 +49,13 @@ async def test_stock_has_exact_price_and_cache_result_when_looked_up(header: str
     assert str(stock.price) == "152.25"
 
 
+async def test_stock_names_its_state_when_it_has_changed() -> None:
+    async with make(FakeFrontEnd()) as client:
+        before = await client.look_up("GameStart")
+        await client.buy("GameStart", 1)
+        assert (before.etag, (await client.look_up("GameStart")).etag) == ('"1-0"', '"1-1"')
+
+
 async def test_all_stocks_come_by_name_when_there_are_several_pages() -> None:
     front_end = FakeFrontEnd({f"stock-{i}": i for i in range(7)})
     front_end.page = 3

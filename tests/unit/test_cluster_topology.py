@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.cluster.errors import UsageError
+from services.cluster.routes import read_routes, write_routes
 from services.cluster.topology import Settings, command, lost_ids, plan
 from services.common.settings import CatalogSettings, FrontEndSettings, OrderSettings
 
@@ -82,6 +83,54 @@ def test_the_services_understand_their_command_lines() -> None:
     front_end = FrontEndSettings(_cli_parse_args=_command("front-end-1", settings)[3:])
     assert (front_end.port, front_end.internal_port, front_end.cache_size) == (8000, 8021, 0)
     assert (front_end.name, front_end.data_dir) == ("front-end-1", Path("d"))
+
+
+def test_services_reach_each_other_another_way_when_there_are_routes() -> None:
+    routes = {
+        "front-end-1": {"catalog": "http://127.0.0.1:1", "order-2": "http://127.0.0.1:2"},
+        "order-2": {"catalog": "http://127.0.0.1:3", "order-1": "http://127.0.0.1:4"},
+        "catalog": {"front-end-1": "http://127.0.0.1:5"},
+    }
+    settings = Settings(replicas=2, front_ends=2, routes=routes)
+    front_end = FrontEndSettings(_cli_parse_args=_command("front-end-1", settings)[3:])
+    assert front_end.catalog == "http://127.0.0.1:1"
+    assert front_end.replicas == {1: "http://127.0.0.1:8011", 2: "http://127.0.0.1:2"}
+    assert (front_end.internal_port, front_end.internal_url) == (8021, "http://127.0.0.1:5")
+    order = OrderSettings(_cli_parse_args=_command("order-2", settings)[3:])
+    assert order.catalog == "http://127.0.0.1:3"
+    assert order.replicas == {1: "http://127.0.0.1:4", 2: "http://127.0.0.1:8012"}
+    other = FrontEndSettings(_cli_parse_args=_command("front-end-2", settings)[3:])
+    assert (other.catalog, other.internal_url) == ("http://127.0.0.1:8010", "http://127.0.0.1:8022")
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"order-9": {"catalog": "http://127.0.0.1:1"}},
+        {"catalog": {"order-9": "http://127.0.0.1:1"}},
+        {"catalog": {"order-1": "127.0.0.1:1"}},
+        {"catalog": {"order-1": "http://127.0.0.1:1,2=http://127.0.0.1:2"}},
+    ],
+    ids=["caller", "target", "no address", "two addresses"],
+)
+def test_routes_are_refused_when_they_lead_nowhere(routes: dict[str, dict[str, str]]) -> None:
+    with pytest.raises(UsageError, match="--routes"):
+        plan(Settings(routes=routes))
+
+
+def test_routes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    routes = {"order-1": {"catalog": "http://127.0.0.1:1"}}
+    write_routes(tmp_path / "routes.json", routes)
+    assert read_routes(tmp_path / "routes.json") == routes
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"order-1": "http://127.0.0.1:1"}', None])
+def test_file_of_routes_is_refused_when_it_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "routes.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match="--routes"):
+        read_routes(path)
 
 
 def test_lost_replicas_are_known_by_name() -> None:
