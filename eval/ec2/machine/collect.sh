@@ -1,5 +1,6 @@
 #!/bin/sh
 # Writes a tar to standard output: the logs of all services, what the machine is, and what `bazaar verify` says.
+# DESTDIR: as in install.sh.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -10,9 +11,9 @@ for name in bazaar-catalog bazaar-order@1 bazaar-order@2 bazaar-order@3 bazaar-f
   # What systemd says of it: every start, every end.
   journalctl --no-pager --output=short-iso-precise "UNIT=$name.service" > "$folder/logs/$name.systemd.log"
 done
-cp /var/log/cloud-init-output.log "$folder/logs/" || true
+cp "${DESTDIR:-}/var/log/cloud-init-output.log" "$folder/logs/" || true
 { uname -a; lscpu; free -h; df -h /; } > "$folder/machine.txt"
 
-cd /opt/bazaar
-runuser -u bazaar -- .venv/bin/bazaar verify --json --data-dir /var/lib/bazaar > "$folder/verify.json" || true
+cd "${DESTDIR:-}/opt/bazaar"
+runuser -u bazaar -- .venv/bin/bazaar verify --json --data-dir "${DESTDIR:-}/var/lib/bazaar" > "$folder/verify.json" || true
 tar -c -C "$folder" .
