@@ -220,6 +220,41 @@ def chaos(
     raise typer.Exit(chaos_command(settings, out, as_json=as_json))
 
 
+@app.command(
+    epilog="Examples: bazaar bench --quick; bazaar bench --only look_up,trade --connections 1,32; bazaar bench --scale"
+)
+def bench(  # noqa: PLR0913, PLR0917 - every flag is an argument
+    quick: Annotated[bool, typer.Option("--quick", help="One round of 1 s at 1 and 32 connections.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="look_up, trade, order_query, or some of them.", metavar="A,B")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=1_000, help="How often all is measured; 5.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, max=3_600, help="Of one measurement; 5.")] = None,
+    connections: Annotated[str | None, typer.Option(help="At the same time; 1,5,32,128.", metavar="A,B")] = None,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Also with long logs and many stocks (6 GiB of disk).")
+    ] = False,
+    most_orders: Annotated[int, typer.Option(min=1_000, help="The longest log of --scale.", metavar="N")] = 5_000_000,
+    out: Annotated[Path, typer.Option(help="Folder of the result and the plot.", metavar="DIR")] = Path(
+        "eval/results/bench"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Measure a bazaar of its own beside bare uvicorn and FastAPI. The data is where TMPDIR says: not in memory."""
+    from eval.bench.command import bench_command, chosen_settings
+
+    chosen = chosen_settings(
+        quick=quick,
+        only=only,
+        rounds=rounds,
+        seconds=seconds,
+        connections=connections,
+        scale=scale,
+        most_orders=most_orders,
+    )
+    raise typer.Exit(bench_command(chosen, out, as_json=as_json))
+
+
 def main() -> None:
     """Run the command line and exit."""
     sys.exit(_run(app))
