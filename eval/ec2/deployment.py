@@ -85,12 +85,15 @@ def _machine(stack: Stack, wanted: Wanted, folder: Path, say: Say) -> Deployment
         deployment = _describe(stack, wanted, _running(stack))
         state.save(folder, deployment)
         return deployment
-    deployment = state.load(folder)
+    known = state.find(folder)
     machine = _running(stack)
-    if machine.machine_id != deployment.machine_id:
-        raise CannotDo(f"the stack {stack.name} is not the one {folder}/ knows; choose another --stack")
+    if known is None or known.machine_id != machine.machine_id:
+        raise CannotDo(
+            f"{folder}/ does not know the machine of the stack {stack.name}: choose another --stack, "
+            "or remove it with: python -m eval.ec2 teardown"
+        )
     say(f"the machine {machine.machine_id} is there already, with the settings it was made with")
-    return deployment
+    return known
 
 
 def _running(stack: Stack) -> Machine:

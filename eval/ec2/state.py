@@ -36,15 +36,23 @@ def save(folder: Path, deployment: Deployment) -> None:
     (folder / STATE_FILE).write_text(deployment.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Deployment:
-    """What is remembered. Raises CannotDo when there is nothing."""
+def find(folder: Path) -> Deployment | None:
+    """What is remembered, None for nothing. Raises CannotDo when it cannot be read."""
     path = folder / STATE_FILE
     try:
         return Deployment.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise CannotDo(f"{path} is not there: make a machine with: python -m eval.ec2 deploy") from None
+        return None
     except ValidationError as error:
-        raise CannotDo(f"{path} is damaged: delete it, then deploy again; teardown works without it") from error
+        raise CannotDo(f"{path} is damaged: delete it and tear down, which works without it") from error
+
+
+def load(folder: Path) -> Deployment:
+    """What is remembered. Raises CannotDo when there is nothing."""
+    found = find(folder)
+    if found is None:
+        raise CannotDo(f"{folder}/ knows no machine: make one with: python -m eval.ec2 deploy")
+    return found
 
 
 def forget(folder: Path) -> None:

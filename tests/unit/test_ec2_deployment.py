@@ -197,6 +197,14 @@ def test_deploy_is_refused_when_the_machine_has_ended(
         deployment.deploy(stack, wanted, tmp_path / "state", silent)
 
 
+def test_deploy_is_refused_when_the_machine_is_unknown_here(
+    stack: Stack, wanted: deployment.Wanted, machine: Path, tmp_path: Path
+) -> None:
+    make(stack)
+    with pytest.raises(CannotDo, match="does not know"):
+        deployment.deploy(stack, wanted, tmp_path / "state", silent)
+
+
 def test_private_key_is_used_when_it_lies_beside_the_public_one(wanted: deployment.Wanted, tmp_path: Path) -> None:
     assert wanted.identity == wanted.public_key
     (tmp_path / "id").write_text("private")
