@@ -24,6 +24,8 @@ INSTALL_S = 600.0
 READY_S = 60.0
 SHORT_S = 60.0
 
+PREPARED = "cloud-init status --wait >&2 || { tail /var/log/cloud-init-output.log >&2; exit 1; }"
+WILL_END = "systemctl is-active machine-end.timer"
 UNPACK = "sudo rm -rf /opt/bazaar.new && sudo mkdir -p /opt/bazaar.new && sudo tar -xz -C /opt/bazaar.new"
 INSTALL = "sudo /opt/bazaar.new/eval/ec2/machine/install.sh"
 UNITS = "systemctl list-units --all --plain --no-legend --no-pager 'bazaar*'"
@@ -68,9 +70,8 @@ def deploy(stack: Stack, wanted: Wanted, folder: Path, say: Say) -> Deployment:
     say(f"waiting for ssh to {deployment.address} ...")
     remote.wait(SSH_S)
     say("waiting until the machine is prepared ...")
-    remote.run("cloud-init status --wait >&2", timeout_s=PREPARE_S)
-    # The machine has to end by itself, or a forgotten one costs money until somebody notices.
-    remote.run("systemctl is-active machine-end.timer >&2", timeout_s=SHORT_S)
+    remote.run(PREPARED, timeout_s=PREPARE_S)
+    _check_end(remote)
     deployment = deployment.model_copy(update={"commit": install(remote, say)})
     state.save(folder, deployment)
     wait_ready(deployment.url)
@@ -118,6 +119,16 @@ def _describe(stack: Stack, wanted: Wanted, machine: Machine) -> Deployment:
         hours=wanted.hours,
         started_at=machine.started_at,
     )
+
+
+def _check_end(remote: Remote) -> None:
+    """The machine has to end by itself, or a forgotten one costs money until somebody notices. Raises CannotDo."""
+    try:
+        remote.run(WILL_END, timeout_s=SHORT_S)
+    except CannotDo as error:
+        raise CannotDo(
+            f"the machine would not end by itself: remove it with: python -m eval.ec2 teardown\n{error.message}"
+        ) from error
 
 
 def install(remote: Remote, say: Say) -> str:

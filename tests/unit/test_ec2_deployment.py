@@ -38,7 +38,7 @@ printf '%s\\n' "$text" >> "{folder}/commands"
 cat > "{folder}/standard-input"
 if [ -s "{folder}/standard-input" ]; then mv "{folder}/standard-input" "{folder}/sent"; fi
 [ ! -e "{folder}/answer" ] || cat "{folder}/answer"
-exit "$(cat "{folder}/status" 2>/dev/null || echo 0)"
+exit "$(cat "{folder}/status of ${{text%% *}}" 2>/dev/null || cat "{folder}/status" 2>/dev/null || echo 0)"
 """
 
 
@@ -170,8 +170,8 @@ def test_release_is_installed_when_there_was_no_machine(
     assert (made.hours, made.identity) == (3, wanted.public_key)
     assert (machine / "commands").read_text().splitlines() == [
         "true",
-        "cloud-init status --wait >&2",
-        "systemctl is-active machine-end.timer >&2",
+        deployment.PREPARED,
+        deployment.WILL_END,
         deployment.UNPACK,
         deployment.INSTALL,
     ]
@@ -203,6 +203,15 @@ def test_deploy_is_refused_when_the_machine_is_unknown_here(
     make(stack)
     with pytest.raises(CannotDo, match="does not know"):
         deployment.deploy(stack, wanted, tmp_path / "state", silent)
+
+
+def test_deploy_is_refused_when_the_machine_would_not_end_by_itself(
+    stack: Stack, wanted: deployment.Wanted, machine: Path, tmp_path: Path
+) -> None:
+    (machine / f"status of {deployment.WILL_END.split()[0]}").write_text("3")
+    with pytest.raises(CannotDo, match=r"would not end by itself: .* teardown"):
+        deployment.deploy(stack, wanted, tmp_path / "state", silent)
+    assert deployment.UNPACK not in (machine / "commands").read_text()
 
 
 def test_private_key_is_used_when_it_lies_beside_the_public_one(wanted: deployment.Wanted, tmp_path: Path) -> None:
