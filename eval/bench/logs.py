@@ -26,7 +26,7 @@ from services.common.models import Head, Stock
 from services.order.store import COLUMNS, LogStore
 
 FIRST_AT = 1_700_000_000_000  # milliseconds; one order a millisecond from then on
-BYTES_A_ROW = 320
+BYTES_A_ROW = 240
 QUANTITY = 1_000_000  # of each stock: no load runs out of it
 ROOM = 1.2
 

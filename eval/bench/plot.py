@@ -22,7 +22,15 @@ COLOURS: dict[Subject, str] = {
     "trade": "#c2452d",
     "order_query": "#5aa469",
 }
-PROCESS_COLOURS = ["#34618f", "#e9c46a", "#c2452d", "#5aa469", "#cdb4db", "#9a9a9a"]
+PROCESS_COLOURS = {
+    "front-end-1": "#7a9cc6",
+    "front-end-2": "#34618f",
+    "catalog": "#e9c46a",
+    "order-1": "#e8a598",
+    "order-2": "#d97b68",
+    "order-3": "#c2452d",
+}
+BARE_COLOURS = ["#6f6f6f", "#8c8c8c", "#a9a9a9", "#c6c6c6"]
 
 
 def plot_result(result: Result, path: Path) -> None:
@@ -79,6 +87,7 @@ def _draw_lines(axes: Axes, result: Result, measure: Measure, label: str) -> Non
     axes.set_yscale("log")
     axes.set_xticks(connections, [str(each) for each in connections])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,g}" if f"{value:e}"[0] in "25" else "")
     axes.set_xlabel("connections")
     axes.set_ylabel(label)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
@@ -91,12 +100,16 @@ def _draw_processes(axes: Axes, result: Result) -> None:
     shown = [subject for subject in reversed(LABELS) if any(each.subject == subject for each in result.samples)]
     for place, subject in enumerate(shown):
         left = 0.0
-        for number, used in enumerate(process_cpu_us(result.samples, subject, connections).values()):
-            axes.barh(place, used, left=left, color=PROCESS_COLOURS[number % len(PROCESS_COLOURS)], height=0.7)
+        for number, (name, used) in enumerate(process_cpu_us(result.samples, subject, connections).items()):
+            colour = PROCESS_COLOURS.get(name, BARE_COLOURS[number % len(BARE_COLOURS)])
+            axes.barh(place, used, left=left, color=colour, height=0.7)
             left += used
         axes.annotate(f" {left:,.0f}", (left, place), va="center", fontsize=8)
+    for name, colour in PROCESS_COLOURS.items():
+        axes.barh(0, 0, color=colour, label=name)
     axes.set_yticks(range(len(shown)), [LABELS[subject] for subject in shown])
-    axes.set_xlabel(f"processor time a request, us, {connections} connections; one colour for each process")
+    axes.set_xlabel(f"processor time a request, us, {connections} connections")
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
 def _draw_growth(axes: Axes, result: Result, values: Sequence[int], what: str) -> None:

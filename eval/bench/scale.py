@@ -34,7 +34,7 @@ def check_scale(bench: Bench) -> None:
     """Raise CannotDo when the disk has no room for it, before anything is measured."""
     most = bench.settings.most_orders
     with data_folder() as folder:
-        rows = sum(size.orders for size in sizes(most)) + min(most, MISSED)
+        rows = max(sum(size.orders for size in sizes(most)), min(most, MISSED))
         check_room(folder, rows * REPLICAS)
 
 

@@ -47,11 +47,20 @@ class Part:
 
 
 class Tally:
-    """What came back so far: a latency in microseconds for each good answer, and how many others."""
+    """What came back so far: a latency in microseconds for each good answer, how many others, and when the last."""
 
     def __init__(self) -> None:
         self.latencies_us: list[int] = []
         self.errors = 0
+        self.last = 0.0
+
+    def count(self, sent: float, *, is_good: bool) -> None:
+        """Take in one answer."""
+        self.last = time.perf_counter()
+        if is_good:
+            self.latencies_us.append(round((self.last - sent) * 1_000_000))
+        else:
+            self.errors += 1
 
 
 class Connection(asyncio.Protocol):
@@ -79,8 +88,9 @@ class Connection(asyncio.Protocol):
         length = LENGTH.search(self._received, 0, end + 2)
         if length is None or len(self._received) < end + 4 + int(length[1]):
             return
-        self._count(self._received[9:10] == b"2")
-        if time.perf_counter() < self._deadline:
+        self._tally.count(self._sent, is_good=self._received[9:10] == b"2")
+        self._received, self._sent = b"", 0.0
+        if self._tally.last < self._deadline:
             self._send()
         else:
             self._transport.close()
@@ -89,20 +99,11 @@ class Connection(asyncio.Protocol):
         """The end; one that comes while an answer is outstanding is an error."""
         if self._sent:
             self._tally.errors += 1
-        if not self.over.done():
-            self.over.set_result(None)
+        self.over.set_result(None)
 
     def _send(self) -> None:
         self._sent = time.perf_counter()
         self._transport.write(next(self._requests))
-
-    def _count(self, is_good: bool) -> None:
-        now = time.perf_counter()
-        if not is_good:
-            self._tally.errors += 1
-        elif now <= self._deadline:
-            self._tally.latencies_us.append(round((now - self._sent) * 1_000_000))
-        self._received, self._sent = b"", 0.0
 
 
 def requests_of(part: Part) -> Iterator[bytes]:
@@ -131,25 +132,34 @@ def _trades(part: Part) -> Iterator[bytes]:
 
 
 async def send(part: Part) -> dict[str, object]:
-    """Send one part of a load; gives the latencies, the errors, and what this process used of the processor."""
-    loop = asyncio.get_running_loop()
+    """Send one part of a load, which is over with the answer to what was sent last.
+
+    Gives the latencies, the errors, the seconds, and which part of the processor this process used.
+    """
     tally, requests = Tally(), requests_of(part)
     began, used = time.perf_counter(), time.process_time()
-    connections: list[Connection] = []
-    for _ in range(part.connections):
-        try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(requests, began + part.seconds, tally), HOST, part.load.port
-            )
-            connections.append(connection)
-        except OSError:
-            tally.errors += 1
-    if connections:
-        ends = [connection.over for connection in connections]
+    deadline = began + part.seconds
+    opened = await asyncio.gather(*(_open(part, requests, deadline, tally) for _ in range(part.connections)))
+    ends = [connection.over for connection in opened if connection is not None]
+    tally.errors += len(opened) - len(ends)
+    if ends:
         _, unanswered = await asyncio.wait(ends, timeout=part.seconds + LAST_ANSWERS_S)
         tally.errors += len(unanswered)
-    share = (time.process_time() - used) / max(time.perf_counter() - began, part.seconds)
-    return {"latencies_us": tally.latencies_us, "errors": tally.errors, "share": share}
+    seconds = max(tally.last, deadline) - began
+    share = (time.process_time() - used) / seconds
+    return {"latencies_us": tally.latencies_us, "errors": tally.errors, "seconds": seconds, "share": share}
+
+
+async def _open(part: Part, requests: Iterator[bytes], deadline: float, tally: Tally) -> Connection | None:
+    """A connection that has begun; None when it was refused."""
+    loop = asyncio.get_running_loop()
+    try:
+        _, connection = await loop.create_connection(
+            lambda: Connection(requests, deadline, tally), HOST, part.load.port
+        )
+    except OSError:
+        return None
+    return connection
 
 
 def main() -> None:

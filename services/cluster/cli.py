@@ -232,7 +232,7 @@ def bench(  # noqa: PLR0913, PLR0917 - every flag is an argument
     seconds: Annotated[float | None, typer.Option(min=0.1, max=3_600, help="Of one measurement; 5.")] = None,
     connections: Annotated[str | None, typer.Option(help="At the same time; 1,5,32,128.", metavar="A,B")] = None,
     scale: Annotated[
-        bool, typer.Option("--scale", help="Also with long logs and many stocks (6 GiB of disk).")
+        bool, typer.Option("--scale", help="Also with long logs and many stocks (5 GiB of disk).")
     ] = False,
     most_orders: Annotated[int, typer.Option(min=1_000, help="The longest log of --scale.", metavar="N")] = 5_000_000,
     out: Annotated[Path, typer.Option(help="Folder of the result and the plot.", metavar="DIR")] = Path(
