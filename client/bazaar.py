@@ -209,8 +209,9 @@ class BazaarClient:
             try:
                 result = await self._attempt(call, read, self._urls[address], deadline - monotonic())
             except Rejected as error:
-                # What one front-end rejects does not undo what another one may have executed.
-                if may_be_executed:
+                # What one front-end rejects does not undo what another one may have executed. But a trade that makes no
+                # sense, or whose key is another trade's, was executed by nobody.
+                if may_be_executed and error.code != httpx.codes.UNPROCESSABLE_ENTITY:
                     raise _given_up(call, may_be_executed, str(error)) from error
                 raise
             if not isinstance(result, Failure):

@@ -286,6 +286,16 @@ async def test_outcome_is_learned_when_the_caller_asks_again_with_the_key() -> N
     assert front_end.stocks == {"GameStart": 9}
 
 
+async def test_trade_is_rejected_when_its_key_is_found_to_be_anothers_after_a_lost_attempt() -> None:
+    front_end = FakeFrontEnd()
+    async with make(front_end) as client:
+        await client.buy("GameStart", 1, key="mine")
+        front_end.faults.append(RESET)
+        with pytest.raises(Rejected, match=r"another trade \(422\)"):
+            await client.buy("GameStart", 2, key="mine")
+    assert len(front_end.orders) == 1
+
+
 async def test_trade_stays_indefinite_when_a_rejection_follows_a_lost_attempt() -> None:
     front_end = FakeFrontEnd()
     front_end.faults.extend([RESET, error(404)])
