@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.cluster.errors import CannotDo
 
-USER = "admin"  # of Debian's images
+USER = "admin"  # see user-data.yaml
 CONNECT_S = 10
 NOT_CONNECTED = 255  # ssh's own exit status; others are the command's
 LAST_LINES = 5
