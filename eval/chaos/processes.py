@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,8 +96,9 @@ class Processes:
         try:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(END_S):
-                await process.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
@@ -117,33 +118,19 @@ class Processes:
                 raise Failed(f"{service.name} failed: {service.reason}")
         return snapshot
 
-    async def pids(self, names: Collection[str]) -> dict[str, int]:
-        """The process ids of services that have a process."""
-        snapshot = await self.status()
-        services = snapshot.services if snapshot is not None else []
-        return {each.name: each.pid for each in services if each.name in names and each.pid is not None}
-
     async def wait_level(self, old: Mapping[str, int] | None = None) -> Snapshot:
         """Wait until everything can do its job again, in other processes than the `old` ones. Raises Failed."""
         gone = old or {}
-
-        async def level() -> Snapshot | None:
-            snapshot = await self.status()
-            if snapshot is None or any(each.pid == gone.get(each.name, 0) for each in snapshot.services):
-                return None
-            return snapshot if is_level(snapshot.services) else None
-
-        return await self.wait_until(level, "everything is level")
-
-    async def wait_until(self, ask: Callable[[], Awaitable[Snapshot | None]], what: str) -> Snapshot:
-        """Ask again and again until there is an answer. Raises Failed when patience runs out."""
+        snapshot = None
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                while (answer := await ask()) is None:  # noqa: ASYNC110 - other processes send no event
+                while True:
+                    snapshot = await self.status()
+                    if snapshot is not None and is_level(snapshot.services, gone):
+                        return snapshot
                     await asyncio.sleep(POLL_EVERY_S)
-                return answer
-        lines = "\n".join(tail(self.output)[-LAST_LINES:])
-        raise Failed(f"K9: {PATIENCE_S:.0f} s after the fault was undone, it is not yet so that {what}:\n{lines}")
+        states = [describe(each) for each in snapshot.services] if snapshot is not None else ["nobody says how it is"]
+        raise Failed(f"K9: not level within {PATIENCE_S:.0f} s: {'; '.join(states)}")
 
     async def downtime(self, name: str, since: float) -> float:
         """Seconds from `since`, when the service's process was struck, until another one answers."""
@@ -155,14 +142,22 @@ class Processes:
         return time.monotonic() - since
 
 
-def is_level(services: Collection[ServiceView]) -> bool:
-    """Whether every service runs and can do its job, all in one generation."""
+def is_level(services: Collection[ServiceView], gone: Mapping[str, int]) -> bool:
+    """Whether every service runs, not in the process it had in `gone`, and can do its job, all in one generation."""
     generations = {each.generation for each in services if each.role != "front-end"}
     is_ready = all(
-        each.state == "running" and (each.leader is not None if each.role == "front-end" else each.level is not False)
+        each.state == "running"
+        and each.pid != gone.get(each.name)
+        and (each.leader is not None if each.role == "front-end" else each.level is not False)
         for each in services
     )
     return is_ready and len(generations) == 1 and None not in generations
+
+
+def describe(service: ServiceView) -> str:
+    """How a service is, in a few words."""
+    told = service.model_dump(include={"leader", "level", "generation", "reason"}, exclude_none=True)
+    return f"{service.name} {service.state}" + "".join(f", {name} {value}" for name, value in told.items())
 
 
 async def _is_alive(peer: Peer) -> bool:

@@ -44,9 +44,9 @@ CUTS: tuple[tuple[Action, str], ...] = (
     ("cut", "leader from followers"),
     ("cut", "front-end from leader"),
     ("cut", "front-end from catalog"),
-    ("cut", "leader from everybody"),
-    ("cut", "follower from everybody"),
-    ("cut", "catalog from everybody"),
+    ("cut", "leader from all"),
+    ("cut", "follower from all"),
+    ("cut", "catalog from all"),
 )
 
 
@@ -85,7 +85,7 @@ def _make(source: random.Random, action: Action, what: str, front_ends: int) -> 
         return Scenario(action, what, _roles(source, what, front_ends), delay_s, hold_s)
     struck, _, rest = what.partition(" from ")
     direction: Direction = source.choice(("out", "in", "both"))
-    others = (EVERYBODY,) if rest == "everybody" else _roles(source, rest, front_ends)
+    others = (EVERYBODY,) if rest == "all" else _roles(source, rest, front_ends)
     return Scenario(action, what, _roles(source, struck, front_ends), delay_s, hold_s, others, direction)
 
 

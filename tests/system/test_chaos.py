@@ -18,7 +18,7 @@ from tests.support.ports import free_ports
 
 FIVE_KINDS = {"kill catalog", "kill follower", "pause leader", "kill several", "kill leader"}
 FIVE_SEED = 53
-CUTS = {"cut leader from everybody", "cut front-end from catalog", "cut follower from everybody"}
+CUTS = {"cut leader from all", "cut front-end from catalog", "cut follower from all"}
 CUTS_SEED = 174
 
 

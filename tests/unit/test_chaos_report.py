@@ -105,7 +105,9 @@ def test_rounds_of_one_kind_are_put_together_when_there_are_several() -> None:
 
 def test_report_says_what_failed_when_it_is_printed() -> None:
     output = io.StringIO()
-    report = make_report([make_round("kill leader", 600.0)], passed=False, problems=["K1: lost"], errors=["no answer"])
+    rounds = [make_round("kill leader", 600.0), make_round("cut leader from followers", 30_000.0, number=100)]
+    rounds[1].longest_ms = {"trade": 30_000.0, "look_up": 30_000.0, "order": 30_000.0}
+    report = make_report(rounds, passed=False, problems=["K1: lost"], errors=["no answer"])
     print_report(report, Console(file=output, width=80))
     text = output.getvalue()
     assert "violation: K1: lost" in text

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 
 from eval.chaos.faults import leader_changes, resolve
+from eval.chaos.processes import describe, is_level
 from eval.chaos.scenarios import CUTS, HOLD_S, KINDS, MOST_DELAY_S, Scenario, draw
 from services.cluster.status import ServiceView, Snapshot
 
@@ -75,3 +76,35 @@ def test_only_changes_of_the_leader_count_when_a_log_is_read() -> None:
     lines = ["no JSON", '{"event": "other"}', template.format("null", 1), template.format(3, 2)]
     moments = list(leader_changes(lines))
     assert [moment % 60 for moment in moments] == [2.5]
+
+
+REPLICA = {"pid": 7, "state": "running", "role": "follower", "level": True, "generation": 1}
+FRONT_END = {"pid": 8, "state": "running", "role": "front-end", "leader": 2}
+
+
+def service(name: str, **told: object) -> ServiceView:
+    known: dict[str, object] = {"name": name, "url": "", "uptime_s": 1.0, "restarts": 0, "reason": None}
+    return ServiceView.model_validate(known | told)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_ready"),
+    [
+        ({}, True),
+        ({"level": False}, False),
+        ({"state": "starting"}, False),
+        ({"pid": 6}, False),
+        ({"generation": 2}, False),
+        ({"generation": None, "level": None}, False),
+    ],
+    ids=["all is well", "not level", "starting", "the old process", "another generation", "no answer"],
+)
+def test_bazaar_is_level_when_every_service_is(told: dict[str, object], is_ready: bool) -> None:
+    services = [service("order-1", **REPLICA), service("order-2", **(REPLICA | told)), service("fe", **FRONT_END)]
+    assert is_level(services, {"order-2": 6}) is is_ready
+    assert not is_level([*services, service("fe-2", **(FRONT_END | {"leader": None}))], {})
+
+
+def test_service_is_described_with_what_it_lacks() -> None:
+    text = describe(service("order-2", **(REPLICA | {"level": False, "reason": "not level with the catalog"})))
+    assert text == "order-2 running, level False, generation 1, reason not level with the catalog"
