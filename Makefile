@@ -9,7 +9,7 @@ ARGS   ?=
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev test test-output format lint types check lock clean
+.PHONY: help run bench install install-dev test test-output format lint types check lock clean
 
 BIN := .venv/bin
 # The environment's own pip; or, where it could be made only without one, that of the interpreter it was made with.
@@ -25,6 +25,9 @@ help: ## list these commands
 # `exec` leaves no shell between make and the bazaar: a signal to make or to the terminal's whole group reaches it once.
 run: .venv/runtime.stamp ## start the whole bazaar, until Ctrl-C (installs it first when needed)
 	@exec $(BIN)/bazaar up $(ARGS)
+
+bench: .venv/runtime.stamp ## measure the bazaar beside bare uvicorn and FastAPI; ARGS="--quick" takes a minute
+	@exec $(BIN)/bazaar bench $(ARGS)
 
 install: .venv/runtime.stamp ## install the bazaar into .venv
 

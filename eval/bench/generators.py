@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from client.latency import percentile
 from eval.bench.children import output_of
-from eval.bench.load import HOST, Load, Outcome, key_prefix, percentile_ms
+from eval.bench.load import HOST, Load, Outcome, key_prefix
 from eval.bench.sender import Part
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -91,8 +92,8 @@ class Senders:
             requests=len(ordered),
             errors=sum(each["errors"] for each in told),
             seconds=max(each["seconds"] for each in told),
-            p50_ms=percentile_ms(ordered, 50),
-            p99_ms=percentile_ms(ordered, 99),
+            p50_ms=percentile(ordered, 50) / 1_000 if ordered else 0.0,
+            p99_ms=percentile(ordered, 99) / 1_000 if ordered else 0.0,
             share=max(each["share"] for each in told),
         )
 

@@ -1,7 +1,5 @@
 """What is asked of a server, and what came back: the same for every generator of load."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +26,7 @@ class Outcome:
     """What one run of a load gave. errors: answers that are not 2xx, and connections that broke.
 
     share: the part of the processor time of its threads or processes that the generator used; near 1 it was the
-    bottleneck, and not the server.
+    bottleneck, and not the server. The latencies are 0 when no request was answered well.
     """
 
     requests: int
@@ -37,13 +35,6 @@ class Outcome:
     p50_ms: float
     p99_ms: float
     share: float
-
-
-def percentile_ms(ordered_us: Sequence[int], percent: float) -> float:
-    """The nearest rank among ordered microseconds, in milliseconds; not a number when there was no answer."""
-    if not ordered_us:
-        return math.nan
-    return ordered_us[max(1, math.ceil(percent * len(ordered_us) / 100)) - 1] / 1_000
 
 
 def key(prefix: str, count: int, sender: int) -> str:

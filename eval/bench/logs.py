@@ -50,7 +50,6 @@ def write_databases(data_dir: Path, stocks: list[Stock], orders: int, replicas: 
     for i in range(2, replicas + 1):
         shutil.copyfile(first, data_dir / f"order-{i}.db")
     _write_catalog(data_dir / "catalog.db", stocks, head)
-    os.sync()  # the kernel would do it later, while something is measured
 
 
 def check_room(folder: Path, rows_: int) -> None:
@@ -130,6 +129,7 @@ def main() -> None:
         write_databases(Path(folder), make_stocks(int(stocks)), int(orders))
     except CannotDo as error:
         raise SystemExit(error.message) from None
+    os.sync()  # the kernel would do it later, while something is measured
 
 
 if __name__ == "__main__":

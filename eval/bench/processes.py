@@ -43,16 +43,13 @@ class Target:
 async def yardstick(*kinds: str) -> AsyncIterator[Target]:
     """Servers of `eval.bench.bare`; each `pass` hands on to the one after it."""
     first = free_block()
-    pids: dict[str, int] = {}
     async with all_stopped() as children:
-        for place in reversed(range(len(kinds))):  # who is called starts before who calls
-            port = first + place
+        for port in range(first, first + len(kinds)):
             flags = ["--port", str(port), "--next", f"http://{HOST}:{port + 1}"]
-            child = await start(sys.executable, "-m", "eval.bench.bare", kinds[place], *flags)
-            children.append(child)
-            pids[f"{kinds[place]}-{place + 1}"] = child.pid
-            await _wait_for_port(port, child)
-        yield Target(first, dict(sorted(pids.items(), key=lambda item: item[0].rpartition("-")[2])))
+            children.append(await start(sys.executable, "-m", "eval.bench.bare", kinds[port - first], *flags))
+        await asyncio.gather(*(_wait_for_port(first + place, child) for place, child in enumerate(children)))
+        names = [f"{kind}-{place}" for place, kind in enumerate(kinds, start=1)]
+        yield Target(first, dict(zip(names, (child.pid for child in children), strict=True)))
 
 
 class Bazaar:
@@ -111,8 +108,8 @@ async def bazaar(data_dir: Path) -> AsyncIterator[Bazaar]:
         try:
             await processes.start()
             ready_s = await ready - began
-            names = [service.name for service in cluster.services]
-            yield Bazaar(processes, ready_s, await processes.pids(names))
+            services = (await processes.wait_level()).services
+            yield Bazaar(processes, ready_s, {each.name: each.pid for each in services if each.pid is not None})
         except Failed as error:
             raise CannotDo(str(error)) from error
         finally:

@@ -13,7 +13,9 @@ from services.cluster.topology import Settings, plan
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["up", "status", "kill", "pause", "resume", "start", "stock", "buy", "sell", "order", "load", "verify"]
+COMMANDS = [
+    "up", "status", "kill", "pause", "resume", "start", "stock", "buy", "sell", "order", "load", "verify", "chaos", "bench",
+]  # fmt: skip
 
 
 def bazaar(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
