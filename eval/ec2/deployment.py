@@ -24,11 +24,11 @@ INSTALL_S = 600.0
 READY_S = 60.0
 SHORT_S = 60.0
 
-PREPARED = "cloud-init status --wait >&2 || { tail /var/log/cloud-init-output.log >&2; exit 1; }"
-WILL_END = "systemctl is-active machine-end.timer"
+PREPARED = "cloud-init status --wait >&2 || { sudo tail /var/log/cloud-init-output.log >&2; exit 1; }"
+WILL_END = "sudo systemctl is-active machine-end.timer"
 UNPACK = "sudo rm -rf /opt/bazaar.new && sudo mkdir -p /opt/bazaar.new && sudo tar -xz -C /opt/bazaar.new"
 INSTALL = "sudo /opt/bazaar.new/eval/ec2/machine/install.sh"
-UNITS = "systemctl list-units --all --plain --no-legend --no-pager 'bazaar*'"
+UNITS = "sudo systemctl list-units --all --plain --no-legend --no-pager 'bazaar*'"
 VERIFY = "cd /opt/bazaar && sudo -u bazaar .venv/bin/bazaar verify --data-dir /var/lib/bazaar"
 
 Say = Callable[[str], None]

@@ -38,7 +38,8 @@ printf '%s\\n' "$text" >> "{folder}/commands"
 cat > "{folder}/standard-input"
 if [ -s "{folder}/standard-input" ]; then mv "{folder}/standard-input" "{folder}/sent"; fi
 [ ! -e "{folder}/answer" ] || cat "{folder}/answer"
-exit "$(cat "{folder}/status of ${{text%% *}}" 2>/dev/null || cat "{folder}/status" 2>/dev/null || echo 0)"
+[ "$text" != "$(cat "{folder}/failing" 2>/dev/null)" ] || exit 3
+exit "$(cat "{folder}/status" 2>/dev/null || echo 0)"
 """
 
 
@@ -208,7 +209,7 @@ def test_deploy_is_refused_when_the_machine_is_unknown_here(
 def test_deploy_is_refused_when_the_machine_would_not_end_by_itself(
     stack: Stack, wanted: deployment.Wanted, machine: Path, tmp_path: Path
 ) -> None:
-    (machine / f"status of {deployment.WILL_END.split()[0]}").write_text("3")
+    (machine / "failing").write_text(deployment.WILL_END)
     with pytest.raises(CannotDo, match=r"would not end by itself: .* teardown"):
         deployment.deploy(stack, wanted, tmp_path / "state", silent)
     assert deployment.UNPACK not in (machine / "commands").read_text()

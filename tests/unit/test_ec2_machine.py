@@ -79,9 +79,13 @@ def test_user_data_has_no_fault_when_cloud_init_reads_it(tmp_path: Path) -> None
 
 
 def test_the_key_travels_without_its_comment_when_it_has_one() -> None:
-    text = stack.user_data('ssh-ed25519 AAAA some"body\n', 4)
-    assert '"ssh-ed25519 AAAA"' in text
-    assert "--on-boot=4h" in text
+    assert '"ssh-ed25519 AAAA"' in stack.user_data('ssh-ed25519 AAAA some"body\n', 4)
+
+
+def test_the_end_is_set_in_the_background_when_the_machine_starts() -> None:
+    """In the foreground systemd-run would wait for a stage of the start that waits for it, for ever."""
+    (line,) = (each for each in stack.user_data("ssh-ed25519 AAAA", 4).splitlines() if "machine-end" in each)
+    assert line == "  - systemd-run --on-boot=4h --unit=machine-end systemctl poweroff >/dev/null 2>&1 &"
 
 
 @needs("systemd-analyze", "systemd")

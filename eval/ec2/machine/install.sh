@@ -10,7 +10,7 @@ release=${DESTDIR:-}/opt/bazaar
 data=${DESTDIR:-}/var/lib/bazaar
 units=${DESTDIR:-}/etc/systemd/system
 
-if [ -e "$units/bazaar.target" ]; then systemctl stop bazaar.target; fi
+if [ -e "$units/bazaar.target" ]; then systemctl stop bazaar.target 'bazaar-*.service'; fi
 rm -rf "$release"
 mv "$new" "$release"
 make -C "$release" install
