@@ -62,7 +62,7 @@ def chosen_subjects(only: str | None) -> tuple[Subject, ...]:
     wanted: set[str] = set()
     for name in only.split(","):
         if name not in GROUPS and name not in LABELS:
-            raise UsageError(f"--only {name}: there are {', '.join([*GROUPS, *(set(LABELS) - set(GROUPS))])}")
+            raise UsageError(f"--only {name}: there are {', '.join(dict.fromkeys([*GROUPS, *LABELS]))}")
         wanted |= set(GROUPS.get(name, (name,)))
     return tuple(subject for subject in LABELS if subject in wanted)
 

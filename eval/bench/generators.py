@@ -82,11 +82,8 @@ class Senders:
             Part(load, connections // count + (number < connections % count), seconds, number, prefix)
             for number in range(count)
         ]
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(output_of(sys.executable, "-m", "eval.bench.sender", part.dump())) for part in parts
-            ]
-        told: list[dict[str, Any]] = [json.loads(task.result()) for task in tasks]
+        outputs = (output_of(sys.executable, "-m", "eval.bench.sender", part.dump()) for part in parts)
+        told: list[dict[str, Any]] = [json.loads(output) for output in await asyncio.gather(*outputs)]
         ordered = sorted(latency for each in told for latency in each["latencies_us"])
         return Outcome(
             requests=len(ordered),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from itertools import islice
 
 import pytest
 
-from eval.bench.generators import Senders
+from eval.bench.generators import Generator, Senders, Wrk
 from eval.bench.load import Load, key, key_prefix
 from eval.bench.sender import Part, requests_of, send
+from services.cluster.errors import CannotDo
 from services.common.models import KEY_PATTERN, TradeRequest
 from tests.support.ports import free_port
 
@@ -38,7 +40,7 @@ class Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"content-length: (\d+)", head)
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 self.requests.append(head + await reader.readexactly(int(length[1]) if length else 0))
                 if not self.pieces:
                     return
@@ -116,12 +118,29 @@ async def test_every_connection_is_an_error_when_nobody_listens() -> None:
     assert (told["latencies_us"], told["errors"]) == ([], 3)
 
 
-async def test_processes_send_the_load_together_when_a_server_answers() -> None:
+def generators() -> list[Generator]:
+    """All that this machine has."""
+    program = shutil.which("wrk")
+    return [Senders()] if program is None else [Senders(), Wrk(program)]
+
+
+@pytest.mark.parametrize("generator", generators(), ids=lambda each: each.name)
+async def test_trades_are_sent_side_by_side_when_a_server_answers(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)  # so that one process or thread sends everything
     server = Server([GOOD])
     async with server.running():
-        outcome = await Senders().run(Load(server.port, "trade", NAMES), 3, 0.05)
+        outcome = await generator.run(Load(server.port, "trade", NAMES), 3, 0.05)
     assert outcome.errors == 0
-    assert outcome.requests == len(server.requests) >= 3
+    assert 3 <= outcome.requests <= len(server.requests)
     assert 0 < outcome.p50_ms <= outcome.p99_ms
     bodies = [json.loads(each.partition(b"\r\n\r\n")[2]) for each in server.requests]
-    assert {each["type"] for each in bodies} == {"buy", "sell"}
+    assert {(each["type"], each["name"]) for each in bodies} >= {("buy", "A"), ("sell", "A"), ("buy", "B")}
+    keys = {re.findall(rb"idempotency-key: (\S+)", each, re.IGNORECASE)[0] for each in server.requests}
+    assert len(keys) == len(server.requests)
+
+
+async def test_what_is_wrong_is_said_in_one_line_when_a_generator_fails() -> None:
+    with pytest.raises(CannotDo):
+        await Wrk("/bin/false").run(Load(free_port(), "trade", NAMES), 1, 0.05)
