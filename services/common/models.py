@@ -217,14 +217,16 @@ class Order(Message):
 
 
 class OrderAnswer(Message):
-    """An order, or None: certainly no such order at the time of the question."""
+    """An order, or None: certainly no such order at the time of the question. generation: that of the log."""
 
+    generation: int
     order: Order | None
 
 
 class OrdersAnswer(Message):
-    """Orders in number order; `next` is the number to ask after for more, None at the end."""
+    """Orders in number order; `next` is the number to ask after for more, None at the end. generation: of the log."""
 
+    generation: int
     orders: list[Order]
     next: int | None
 

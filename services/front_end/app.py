@@ -47,7 +47,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
         keeper=SessionKeeper(cache, catalog, settings.internal_url, runtime),
         stocks=Stocks(cache, catalog, runtime),
         replicas=replicas,
-        forwarder=Forwarder(replicas, runtime, max_trades=settings.max_trades),
+        forwarder=Forwarder(replicas, runtime, lambda: cache.newest_generation, max_trades=settings.max_trades),
         refusals=RefusalLimit(settings.refused_trades_per_s, settings.refused_trades_burst),
     )
     metrics.registry.register(Figures(cache, front_end.forwarder, front_end.refusals))

@@ -79,6 +79,11 @@ class Cache:
         self._entries: OrderedDict[str, StockPage] = OrderedDict()
         self._fetches: dict[str, Fetch] = {}  # those that may be joined; all of them began in the present session
 
+    @property
+    def newest_generation(self) -> int:
+        """The highest generation that the catalog was heard of with; 0 before the first."""
+        return self._newest_generation
+
     # Reading.
 
     def take(self, name: str) -> StockPage | None:

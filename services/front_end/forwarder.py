@@ -34,6 +34,7 @@ from services.front_end.turns import Turns
 
 AnswerT = TypeVar("AnswerT")
 MessageT = TypeVar("MessageT", bound=BaseModel)
+QueryT = TypeVar("QueryT", OrderAnswer, OrdersAnswer)
 
 BATCHES_IN_FLIGHT = 2  # to each replica: one is decided while the next one travels
 UNAVAILABLE = TradeOutcome(result="unavailable")
@@ -55,13 +56,20 @@ class _Attempt:
 
 
 class Forwarder:
-    """Brings trades and order queries to a replica that can answer them."""
+    """Brings trades and order queries to a replica that can answer them.
 
-    def __init__(self, replicas: Replicas, runtime: Runtime, *, max_trades: int) -> None:
+    `newest_generation` gives the catalog's: the log of a replica with an older one was left out of a rebuild, and what
+    is read from it is dropped.
+    """
+
+    def __init__(
+        self, replicas: Replicas, runtime: Runtime, newest_generation: Callable[[], int], *, max_trades: int
+    ) -> None:
         self.trades_in_flight = 0
         self._replicas = replicas
         self._clock = runtime.monotonic
         self._random = runtime.random
+        self._newest_generation = newest_generation
         self._max_trades = max_trades
         self._batchers = {replica_id: self._make_batcher(replica_id) for replica_id in replicas.peers}
 
@@ -158,14 +166,17 @@ class Forwarder:
 
     # Order queries.
 
-    async def _query(self, path: str, kind: type[MessageT]) -> MessageT:
+    async def _query(self, path: str, kind: type[QueryT]) -> QueryT:
         deadline = self._clock() + LOOK_UP_S
 
-        async def ask(replica_id: int) -> MessageT:
+        async def ask(replica_id: int) -> QueryT:
             try:
-                return await self._call(replica_id, path, kind, deadline - self._clock())
+                answer = await self._call(replica_id, path, kind, deadline - self._clock())
             except PeerError as error:
                 raise _NoAnswer from error
+            if answer.generation < self._newest_generation():
+                raise _NoAnswer
+            return answer
 
         answer = await self._ask_in_turn(ask, deadline)
         if answer is None:

@@ -71,6 +71,7 @@ class FakeReplica:
         self.batches: list[TradesRequest] = []
         self.queries: list[str] = []
         self.notices: list[LeaderNotice] = []
+        self.generation = 1
         self.arrived = asyncio.Event()  # a batch or a query
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
@@ -91,7 +92,12 @@ class FakeReplica:
         if path == "/orders":
             return self._page(int(request.url.params["after"]), int(request.url.params["limit"]))
         number = int(path.removeprefix("/orders/"))
-        return answer(OrderAnswer(order=self.log.orders[number - 1] if number <= len(self.log.orders) else None))
+        return answer(
+            OrderAnswer(
+                generation=self.generation,
+                order=self.log.orders[number - 1] if number <= len(self.log.orders) else None,
+            )
+        )
 
     async def _trades(self, request: TradesRequest) -> httpx.Response:
         self.batches.append(request)
@@ -108,12 +114,14 @@ class FakeReplica:
     def _page(self, after: int, limit: int) -> httpx.Response:
         orders = self.log.orders[after : after + limit]
         is_more = after + limit < len(self.log.orders)
-        return answer(OrdersAnswer(orders=orders, next=orders[-1].number if is_more else None))
+        return answer(
+            OrdersAnswer(generation=self.generation, orders=orders, next=orders[-1].number if is_more else None)
+        )
 
     def _status(self) -> ReplicaStatus:
         status = {
             "replica_id": self.shown_id,
-            "generation": 1,
+            "generation": self.generation,
             "role": self.role,
             "level": self.level,
             "level_age": self.level_age,

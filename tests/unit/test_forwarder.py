@@ -39,6 +39,7 @@ class Parts:
     def __init__(self, max_trades: int = 1_000) -> None:
         self.network = FakeNetwork()
         self.log = FakeLog()
+        self.generation = 1  # the catalog's, as this front-end has heard of it
         self.fakes = {replica_id: FakeReplica(replica_id, self.log) for replica_id in (1, 2, 3)}
         for replica_id, fake in self.fakes.items():
             self.network.serve(url(replica_id), fake.handle)
@@ -46,7 +47,7 @@ class Parts:
         client = make_client(runtime)
         peers = {replica_id: Peer(client, url(replica_id)) for replica_id in self.fakes}
         self.replicas = Replicas("front-end-1", peers, runtime, Metrics())
-        self.forwarder = Forwarder(self.replicas, runtime, max_trades=max_trades)
+        self.forwarder = Forwarder(self.replicas, runtime, lambda: self.generation, max_trades=max_trades)
         self.clock = runtime.monotonic
 
     def fault(self, fault: Fault | None, *replica_ids: int) -> None:
@@ -428,6 +429,21 @@ async def test_order_is_read_from_the_next_replica_when_the_leader_cannot_say() 
         await parts.trade()
         parts.fakes[3].code = 503
         assert (await parts.forwarder.order(1)).number == 1
+
+
+@in_fake_time
+async def test_order_is_not_read_from_a_log_that_was_left_out_of_a_rebuild() -> None:
+    async with forwarding() as parts:
+        await parts.trade()
+        parts.generation = 2
+        parts.fakes[1].generation = parts.fakes[2].generation = 2
+        assert (await parts.forwarder.order(1)).number == 1
+        assert (await parts.forwarder.orders(0, 10)).orders[0].number == 1
+        assert parts.fakes[2].queries == ["/orders/1", "/orders?after=0&limit=10"]
+
+        parts.generation = 3
+        with pytest.raises(Unavailable):
+            await parts.forwarder.order(1)
 
 
 @in_fake_time

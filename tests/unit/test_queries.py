@@ -20,7 +20,7 @@ from tests.support.order_chain import STOCKS, Chain, make_trade
 from tests.support.order_peers import DecidingCatalog
 from tests.support.order_world import CATALOG, Outside, once, open_log
 
-NONE = OrderAnswer(order=None)
+NONE = OrderAnswer(generation=1, order=None)
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ async def querying(
         yield Querying(outside, log, catalog or DecidingCatalog(entries=chain.entries if chain else ()))
 
 
-def _order(number: int) -> OrderAnswer:
-    return OrderAnswer(order=Order(number=number, name="GameStart", type="buy", quantity=1))
+def _order(number: int, generation: int = 1) -> OrderAnswer:
+    return OrderAnswer(generation=generation, order=Order(number=number, name="GameStart", type="buy", quantity=1))
 
 
 # One order.
@@ -231,7 +231,7 @@ async def test_a_late_answer_does_not_count_when_a_generation_was_adopted_meanwh
             assert await made.log.adopt(2, STOCKS)
 
         made.outside.at["order.report.answered"] = once(rebuild)
-        assert await made.queries.order(1) == _order(1)
+        assert await made.queries.order(1) == _order(1, generation=2)
         assert len(rebuilt.requests) == 1
 
 
