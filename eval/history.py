@@ -48,7 +48,11 @@ class Operation:
 
 @dataclass
 class Evidence:
-    """The end of a run: logs, the catalog's stocks, operations. starts: generation to the position that it began at."""
+    """The end of a run: logs, the catalog's stocks, operations.
+
+    starts: generation to the position that it began at. decided_at: when each key was decided at the latest, by the
+    clock of the operations, where that is known.
+    """
 
     initial: list[Stock]
     logs: dict[str, list[Entry]]
@@ -56,6 +60,7 @@ class Evidence:
     operations: list[Operation]
     starts: dict[int, int]
     quiet_since: float = float("inf")
+    decided_at: dict[str, float] = field(default_factory=dict)
 
 
 class _Log:
@@ -85,7 +90,7 @@ def check(evidence: Evidence, patience_s: float = 12.0) -> list[str]:
     problems = list(_check_logs(evidence, longest))
     if not problems:
         log = _Log(evidence.initial, longest, evidence.operations)
-        problems += _check_answers(evidence.operations, log)
+        problems += _check_answers(evidence, log)
         problems += _check_real_time(evidence, log)
     problems += _check_patience(evidence, patience_s)
     return problems
@@ -120,15 +125,16 @@ def _check_logs(evidence: Evidence, log: list[Entry]) -> Iterable[str]:
         yield "K5: the catalog's stocks are not what the log adds up to"
 
 
-def _check_answers(operations: list[Operation], log: _Log) -> Iterable[str]:
+def _check_answers(evidence: Evidence, log: _Log) -> Iterable[str]:
     """K1, K3 and K7, and the meaning of 503: what was answered is what is in the log."""
-    maybe_executed = {op.key for op in operations if op.kind == "trade" and op.status != 503}
-    for op in operations:
+    executing = _first_that_may_execute(evidence.operations)
+    for op in evidence.operations:
         if op.status not in {0, 200, 201, 404, 409, 422, 503, 504} or (op.status == 404 and op.kind != "order"):
             yield f"an answer that must not be: {op}"
         elif op.kind == "trade":
             entry = log.by_key.get(op.key)
-            wrong = _wrong_answer(op, entry, maybe_executed=op.key in maybe_executed)
+            is_early = evidence.decided_at.get(op.key, FOREVER) < executing.get(op.key, FOREVER)
+            wrong = _wrong_answer(op, entry, is_executed=is_early or op.key not in executing)
             if wrong:
                 yield f"{wrong}, the log has {entry}: {op}"
         elif op.kind == "order" and op.status == 200:
@@ -138,10 +144,22 @@ def _check_answers(operations: list[Operation], log: _Log) -> Iterable[str]:
                 yield f"K7: another order, the log has {entry}: {op}"
 
 
-def _wrong_answer(op: Operation, entry: Entry | None, *, maybe_executed: bool) -> str | None:
-    """What is wrong with the answer to a trade whose key has `entry`."""
+def _first_that_may_execute(operations: Iterable[Operation]) -> dict[str, float]:
+    """When the first trade with each key began that was not answered "certainly not executed"."""
+    began: dict[str, float] = {}
+    for op in operations:
+        if op.kind == "trade" and op.status != 503:
+            began[op.key] = min(op.began, began.get(op.key, op.began))
+    return began
+
+
+def _wrong_answer(op: Operation, entry: Entry | None, *, is_executed: bool) -> str | None:
+    """What is wrong with the answer to a trade whose key has `entry`.
+
+    is_executed: if there is an entry, only a trade that was answered 503 can have made it.
+    """
     if op.status == 503:
-        return "503 was not definite" if entry is not None and not maybe_executed else None
+        return "503 was not definite" if entry is not None and is_executed else None
     if op.status not in {201, 409, 422}:
         return None
     if entry is None:

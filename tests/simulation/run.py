@@ -17,7 +17,7 @@ from services.common.models import Entry, Stock
 from tests.simulation.clients import Customer
 from tests.simulation.faults import Faults
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.world import Blow, World
+from tests.simulation.world import WALL_MS, Blow, World
 
 FAULTS_S = 20.0
 START_S = 3.0
@@ -122,7 +122,9 @@ def _evidence(world: World, faults: Faults, history: list[Operation], quiet_sinc
         faults.say("the catalog or all replicas are down although all faults have stopped")
         return None
     stocks = next(iter(catalog.apps.values())).state.catalog.stocks().stocks
-    return Evidence(initial, logs, stocks, history, faults.starts, quiet_since)
+    longest = max(logs.values(), key=len)
+    decided_at = {entry.key: (entry.at + 1 - WALL_MS) / 1_000 for entry in longest}
+    return Evidence(initial, logs, stocks, history, faults.starts, quiet_since, decided_at)
 
 
 def _memory() -> str | None:

@@ -26,6 +26,7 @@ from tests.simulation.network import SimulatedTransport, answer_of, message_of
 from tests.simulation.storage import CuttingVFS, Storage
 
 SECRET = "simulated"
+WALL_MS = 1_700_000_000_000  # the time of day at which simulated time begins
 
 Blow = Literal["kill", "pause", "power cut"]
 """What can happen to a process at a point."""
@@ -190,7 +191,7 @@ class World:
 
         return Runtime(
             monotonic=self.loop.time,
-            wall_ms=lambda: 1_700_000_000_000 + int(self.loop.time() * 1_000),
+            wall_ms=lambda: WALL_MS + int(self.loop.time() * 1_000),
             random=random.Random(self.random.getrandbits(64)),
             transport=lambda: SimulatedTransport(self, life.name, life),
             disk=lambda: SimulatedDisk(self, life),

@@ -136,3 +136,12 @@ def test_bad_logs_are_found(changes: dict[str, Any], word: str) -> None:
 
 def test_a_read_of_a_vanished_trade_passes_when_the_disk_of_the_catalog_was_lost_since() -> None:
     assert not problems(look_up(9, 3, 0, 1, generation=1), starts={1: 0, 2: 3})
+
+
+def test_a_definite_answer_is_found_wrong_when_its_trade_was_decided_before_it_was_sent_again() -> None:
+    operations = [trade(1, 0, 1, status=503), trade(1, 5, 6)]
+
+    assert "503 was not definite" in problems(*operations, decided_at={"k1": 0.5})[0]
+    assert not problems(*operations, decided_at={"k1": 5.5})
+    assert not problems(*operations), "nobody knows when it was decided"
+    assert not problems(trade(1, 0, 1, status=0), trade(1, 2, 3, status=503), trade(1, 5, 6), decided_at={"k1": 2.5})
