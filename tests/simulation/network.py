@@ -24,8 +24,8 @@ _VARIABLE = re.compile(r"(?<=/stocks)/.+|(?<=/orders)/.+")
 async def answer_of(app: FastAPI, request: httpx.Request) -> httpx.Response:
     """Call an ASGI application directly.
 
-    A replica's health is asked for so often that it is more than half of all messages: that one question goes past the
-    web framework, to the method that its route would call.
+    No question is asked so often as that for a replica's health: that one goes past the web framework, to the method
+    that its route would call.
     """
     if request.url.path == "/status" and hasattr(app.state, "replica"):
         return httpx.Response(200, content=app.state.replica.status().model_dump_json())

@@ -4,6 +4,9 @@ import ast
 import re
 from pathlib import Path
 
+from tests.simulation.hunt import load_found
+from tests.simulation.planted import BUGS
+
 ROOT = Path(__file__).parents[2]
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 ROWS = {f"H{number}" for number in range(1, 23)} - {"H6", "H7", "H14"}
@@ -22,6 +25,14 @@ def test_every_test_exists_when_the_page_on_verification_names_it() -> None:
     assert len(named) == text.count("::"), "every name has the form `path::name`"
     missing = [f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)]
     assert not missing
+
+
+def test_every_planted_bug_has_its_row_with_what_finds_it() -> None:
+    lines = (ROOT / "docs" / "verification.md").read_text().splitlines()
+    found = load_found()
+    for bug, (says, _) in BUGS.items():
+        by = f"`{found[bug]['test']}`" if "test" in found[bug] else f"seed {found[bug]['seed']}"
+        assert any(line.startswith(f"| {says} | {by} |") for line in lines), f"{bug}: {says}, {by}"
 
 
 def test_every_row_names_a_test_when_something_broke_earlier_versions() -> None:
