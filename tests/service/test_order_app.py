@@ -291,7 +291,7 @@ async def test_entries_and_orders_are_handed_out_in_pages(tmp_path: Path) -> Non
             "type": "sell",
             "quantity": 1,
         }
-        assert (await made.get("/orders/1006")).json() == {"order": None}
+        assert (await made.get("/orders/1006")).json() == {"generation": 1, "order": None}
 
 
 @in_fake_time
@@ -405,7 +405,7 @@ async def test_there_is_no_order_when_its_number_makes_no_sense(tmp_path: Path) 
     async with served(tmp_path) as made:
         await made.trade(make_trade("a"))
         for number in (0, -1, 2**63 - 1, 2**63, -(2**63) - 1, 10**40, -(10**40)):
-            assert (await made.get(f"/orders/{number}")).json() == {"order": None}
+            assert (await made.get(f"/orders/{number}")).json() == {"generation": 1, "order": None}
         for text in ("abc", "1.5", "%00", "1%20x", "None"):
             _error(await made.get(f"/orders/{text}"), 422)
         assert made.outside.ended_with == []

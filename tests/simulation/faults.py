@@ -151,9 +151,12 @@ class Faults:
             self._down(self._world.processes[name], seconds, power=power)
 
     def _lose_replica(self, process: Process, after_s: float) -> None:
-        """Lose a replica's disk, when the others have not lost theirs and are not about to."""
-        others = [p for name, p in self._world.processes.items() if name.startswith("order") and p is not process]
-        if process.life is not None and all(p.life is not None and not p.life.is_paused for p in others):
+        """Lose a replica's disk, when all others run and have what it has: some log must be left."""
+        replicas = [p for name, p in self._world.processes.items() if name.startswith("order")]
+        if not all(p.apps and p.life is not None and not p.life.is_paused for p in replicas):
+            return
+        have = {p.name: next(iter(p.apps.values())).state.replica.log.fsynced.position for p in replicas}
+        if min(have.values()) == have[process.name]:
             self.counts["lost disks"] += 1
             self._down(process, after_s, wipe=True)
 
