@@ -2,9 +2,11 @@
 #
 #   PYTHON   the interpreter that makes the environment (3.11 or newer)
 #   ARGS     handed on: make run ARGS="--front-ends 2", make test ARGS="-k cache -x"
+#   JOBS     how many files of tests run at once; many tests wait more than they work
 
 PYTHON ?= python3
 ARGS   ?=
+JOBS   ?= 3
 
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -59,7 +61,7 @@ install-dev: .venv/dev.stamp ## the same, with everything that tests and checks 
 
 test: .venv/dev.stamp ## run the tests; their output goes to .tmp/test.txt as well
 	@mkdir -p .tmp
-	@$(BIN)/python -m pytest $(ARGS) 2>&1 | tee .tmp/test.txt
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) 2>&1 | tee .tmp/test.txt
 
 test-output: .venv/dev.stamp ## run every suite and write tests/output/*.txt
 	@mkdir -p tests/output
