@@ -12,6 +12,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
+
+from eval.machine import describe_machine
 from tests.simulation.hunt import find_again, hunt
 from tests.simulation.planted import BUGS
 from tests.simulation.points import strike_everywhere
@@ -73,7 +77,11 @@ def _run(jobs: list[Job], given: argparse.Namespace) -> Total:
     """Run seeds, tell of each that fails, and print the sums."""
     began = time.monotonic()
     total = Total()
-    for result in run_jobs(jobs, given.processes):
+    console = Console(stderr=True)
+    results = track(
+        run_jobs(jobs, given.processes), "seeds", len(jobs), console=console, disable=not console.is_terminal
+    )
+    for result in results:
         total.add(result)
         if given.story:
             print("\n".join(result.story))
@@ -83,11 +91,18 @@ def _run(jobs: list[Job], given: argparse.Namespace) -> Total:
             _tell(result, given.seconds, given.bug)
             if given.bug:
                 break
+        if given.report:
+            _write(given, total.summary(time.monotonic() - began))
     summary = total.summary(time.monotonic() - began)
     print("\n".join(f"{name}: {number}" for name, number in summary.items()))
-    if given.report:
-        given.report.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return total
+
+
+def _write(given: argparse.Namespace, summary: dict[str, object]) -> None:
+    """Write the report anew, after every seed: one that is cut short tells how far it came."""
+    asked = {"asked for": given.seeds, "seconds of faults in each": given.seconds}
+    report = {**asked, **summary, "machine": describe_machine().model_dump()}
+    given.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _parse() -> argparse.Namespace:
