@@ -2,25 +2,24 @@
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TaskProgressColumn
 
-from client.console import make_console
+from client.console import LiveBar, make_console
 from client.record import Event, What
 
 RATE_EVERY_S = 0.5
 
 
-class LiveProgress:
+class LiveProgress(LiveBar):
     """Counts events. A look-up is a step, and so is the check of an order, which joins the total when it is known."""
 
     def __init__(
         self, look_ups: int, console: Console | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._console = console or make_console(stderr=True)
+        super().__init__("load", look_ups, TaskProgressColumn(), self._console)
         self._monotonic = monotonic
         self._total = look_ups
         self._seen: dict[What, int] = dict.fromkeys(
@@ -28,27 +27,6 @@ class LiveProgress:
         )
         self._rates = ""
         self._rated = (monotonic(), 0, 0)
-        self._progress = Progress(
-            TextColumn("load"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=self._console,
-            refresh_per_second=5,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=look_ups)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eval.bench.children import Child, all_stopped, check_alive, start
 from eval.bench.load import HOST
-from eval.chaos.processes import Failed, Processes, free_block
+from eval.processes import Failed, Processes, free_block
 from services.cluster.control import ActionAnswer
 from services.cluster.errors import CannotDo
 from services.cluster.links import internal_client

@@ -1,44 +1,23 @@
 """A benchmark for human eyes: a bar while it goes on, tables at the end, and the goals last."""
 
-from types import TracebackType
-from typing import Self
-
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
+from client.console import LiveBar
 from eval.bench.goals import USUAL, cpu_us, per_second
 from eval.bench.load import BOTTLENECK
 from eval.bench.results import LABELS, Goal, Result, Sample, Spread, Subject
 from eval.bench.statistics import Measure, by_round, spread
 
 
-class LiveBench:
+class LiveBench(LiveBar):
     """One bar over all steps, with what is measured at this moment; only on a terminal."""
 
     def __init__(self, steps: int, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("bench"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("starting the servers", total=steps)
+        super().__init__("bench", steps, MofNCompleteColumn(), console, "starting the servers")
         self._begun = 0
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def on_step(self, text: str) -> None:
         """The next step begins."""

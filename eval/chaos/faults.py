@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eval.chaos.network import Network
-from eval.chaos.processes import Processes
 from eval.chaos.scenarios import EVERYBODY, FOLLOWERS, LEADER, Scenario
+from eval.processes import Processes
 from services.cluster.service_log import tail
 from services.cluster.status import Snapshot
 

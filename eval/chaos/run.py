@@ -17,10 +17,10 @@ from eval.chaos.faults import Blow, Faults
 from eval.chaos.judge import problems_on_disk
 from eval.chaos.load import Crowd, History, trading
 from eval.chaos.network import Network
-from eval.chaos.processes import Failed, Processes, free_block
 from eval.chaos.report import Report, Round, between, first_trade_ms, longest_ms, summarise_rounds, wait_ms
 from eval.chaos.scenarios import Scenario, draw
 from eval.machine import describe_machine
+from eval.processes import Failed, Processes, free_block
 from services.cluster.audit import verify_cluster
 from services.cluster.links import internal_client
 from services.cluster.topology import Cluster, Settings, plan

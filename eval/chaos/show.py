@@ -1,13 +1,11 @@
 """A chaos run for human eyes: a bar while it goes on, tables at the end, and the verdict last."""
 
-from types import TracebackType
-from typing import Self
-
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
+from client.console import LiveBar
 from eval.chaos.load import History
 from eval.chaos.report import Report, Round, Summary
 from eval.chaos.scenarios import Scenario
@@ -21,31 +19,12 @@ ROUND_CAPTION = (
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
-class LiveChaos:
+class LiveChaos(LiveBar):
     """One bar over all rounds, with the fault of this moment; only on a terminal."""
 
     def __init__(self, rounds: int, history: History, console: Console) -> None:
         self._history = history
-        self._progress = Progress(
-            TextColumn("chaos"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("starting a bazaar", total=rounds)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        super().__init__("chaos", rounds, MofNCompleteColumn(), console, "starting a bazaar")
 
     def on_scenario(self, scenario: Scenario) -> None:
         """A fault is about to strike."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from services.common.background import ends_process
 from services.common.digest import empty_head, follows, head_at
+from services.common.errors import Unavailable
 from services.common.models import MAX_ENTRIES, Entry, Order, Stock
 from services.common.runtime import Runtime
 from services.order.store import LogStore
@@ -54,6 +55,12 @@ class OrderLog:
         self._dirty = asyncio.Event()
         self._saving = asyncio.Lock()
         self._write: asyncio.Task[None] | None = None  # the last one, in a task of its own
+
+    def require_generation(self) -> int:
+        """The generation; without one, a replica answers nothing else. Raises Unavailable."""
+        if self.generation is None:
+            raise Unavailable("no generation")
+        return self.generation
 
     # Reading.
 

@@ -27,7 +27,7 @@ class Queries:
         if order is None:
             await self._refreshed()
             order = self._log.order(number)
-        return OrderAnswer(generation=self._generation(), order=order)
+        return OrderAnswer(generation=self._log.require_generation(), order=order)
 
     async def orders(self, after: int, limit: int) -> OrdersAnswer:
         """A page of orders; one that reaches the end is read again at the catalog's head."""
@@ -41,12 +41,7 @@ class Queries:
         found = self._log.orders(after, limit + 1)
         page = found[:limit]
         following = page[-1].number if len(found) > limit else None
-        return OrdersAnswer(generation=self._generation(), orders=page, next=following)
-
-    def _generation(self) -> int:
-        if self._log.generation is None:  # it is being adopted
-            raise Unavailable("no generation")
-        return self._log.generation
+        return OrdersAnswer(generation=self._log.require_generation(), orders=page, next=following)
 
     async def _refreshed(self) -> None:
         try:

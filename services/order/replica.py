@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 
-from services.common.errors import Unavailable
 from services.common.http import Peer
 from services.common.models import (
     GenerationAnswer,
@@ -70,11 +69,6 @@ class Replica:
         """A front-end has selected a leader."""
         if notice.front_end in self._selected_by or len(self._selected_by) < MAX_FRONT_ENDS:
             self._selected_by[notice.front_end] = notice.leader
-
-    def require_generation(self) -> None:
-        """A replica without a generation answers nothing else. Raises Unavailable."""
-        if self.log.generation is None:
-            raise Unavailable("no generation")
 
     async def trades(self, request: TradesRequest) -> TradesAnswer:
         """Act as the leader for a batch of trades; all are answered in time."""

@@ -46,28 +46,28 @@ def make_router(replica: Replica) -> APIRouter:
     @router.post("/append")
     async def append(request: Request) -> AppendAnswer:
         message = await read_message(request, AppendRequest)
-        replica.require_generation()
+        replica.log.require_generation()
         return await replica.follower.append(message)
 
     @router.get("/entries")
     async def entries(after: After, limit: Limit = MAX_ENTRIES) -> EntriesAnswer:
-        replica.require_generation()
+        replica.log.require_generation()
         return replica.follower.entries(after, limit)
 
     @router.post("/trades")
     async def trades(request: Request) -> TradesAnswer:
         message = await read_message(request, TradesRequest)
-        replica.require_generation()
+        replica.log.require_generation()
         return await replica.trades(message)
 
     @router.get("/orders/{number}")
     async def order(number: int) -> OrderAnswer:
-        replica.require_generation()
+        replica.log.require_generation()
         return await replica.queries.order(number)
 
     @router.get("/orders")
     async def orders(after: After = 0, limit: Limit = 100) -> OrdersAnswer:
-        replica.require_generation()
+        replica.log.require_generation()
         return await replica.queries.orders(after, limit)
 
     @router.post("/leader")

@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import track
 
+from client.console import make_console
 from eval.machine import describe_machine
 from tests.simulation.hunt import find_again, hunt
 from tests.simulation.planted import BUGS
@@ -77,7 +77,7 @@ def _run(jobs: list[Job], given: argparse.Namespace) -> Total:
     """Run seeds, tell of each that fails, and print the sums."""
     began = time.monotonic()
     total = Total()
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     results = track(
         run_jobs(jobs, given.processes), "seeds", len(jobs), console=console, disable=not console.is_terminal
     )

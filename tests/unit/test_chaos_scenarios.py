@@ -5,8 +5,8 @@ from itertools import islice
 import pytest
 
 from eval.chaos.faults import leader_changes, resolve
-from eval.chaos.processes import describe, is_level
 from eval.chaos.scenarios import CUTS, HOLD_S, KINDS, MOST_DELAY_S, Scenario, draw
+from eval.processes import describe, is_level
 from services.cluster.status import ServiceView, Snapshot
 
 ROLES = {"leader", "follower-1", "follower-2", "catalog", "front-end-1", "front-end-2"}
