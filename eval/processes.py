@@ -6,21 +6,23 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 
 from services.cluster.errors import CannotDo
+from services.cluster.links import internal_client
 from services.cluster.ports import is_free
 from services.cluster.routes import write_routes
 from services.cluster.service_log import tail
 from services.cluster.status import ServiceView, Snapshot
-from services.cluster.topology import BLOCK, END_OF_PORTS, Cluster
+from services.cluster.topology import BLOCK, END_OF_PORTS, Cluster, Settings, plan
 from services.common.http import Peer, PeerError
 from services.common.lifeline import SUPERVISOR_VARIABLE
 from services.common.models import Message
+from services.common.secret import load_secret
 
 FIRST_PORT = 10_240
 PATIENCE_S = 60.0  # until everything is level again after a fault
@@ -71,7 +73,10 @@ class Processes:
         routes = self.data_dir / "routes.json"
         write_routes(routes, settings.routes)
         flags = ["--port", str(settings.port), "--replicas", str(settings.replicas), "--routes", str(routes)]
-        flags += ["--front-ends", str(settings.front_ends), "--data-dir", str(self.data_dir)]
+        flags += ["--front-ends", str(settings.front_ends), "--cache-size", str(settings.cache_size)]
+        flags += ["--data-dir", str(self.data_dir)]
+        if settings.catalog is not None:
+            flags += ["--catalog", str(settings.catalog)]
         with self.output.open("ab") as output:
             # A session of its own: Ctrl-C reaches this process alone. It ends when this process does.
             self._supervisor = await asyncio.create_subprocess_exec(
@@ -140,6 +145,19 @@ class Processes:
         while not await _is_alive(peer):  # noqa: ASYNC110
             await asyncio.sleep(ALIVE_EVERY_S)
         return time.monotonic() - since
+
+
+@asynccontextmanager
+async def running(settings: Settings, data_dir: Path) -> AsyncIterator[Processes]:
+    """A bazaar with these settings and its data there, level at first and stopped at the end. Raises CannotDo."""
+    load_secret(data_dir)  # made here, so that the client knows it
+    async with internal_client(data_dir) as client:
+        processes = Processes(plan(settings), data_dir, client)
+        try:
+            await processes.start()
+            yield processes
+        finally:
+            await processes.stop()
 
 
 def is_level(services: Collection[ServiceView], gone: Mapping[str, int]) -> bool:
