@@ -4,11 +4,13 @@ Errors are recorded and the loop goes on: a user comes back, and what matters is
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from client.bazaar import BazaarClient, StockView, TradeRefused
 from client.errors import BazaarClientError, Indefinite
+from client.pace import ClosedLoop, Pace, Work
 from client.record import (
     Acknowledged,
     Event,
@@ -22,7 +24,7 @@ from client.record import (
     WorkloadRecord,
     Wrong,
 )
-from services.common.models import Order, Trade
+from services.common.models import Order, Trade, Type
 from services.common.runtime import Runtime
 
 MOST_PIECES = 5
@@ -37,7 +39,7 @@ def _nothing(_: Event) -> None:
 class Workload:
     """One client's loop of `iterations` look-ups over `names`, each followed by a trade with probability `p`.
 
-    The same `random` (seeded) makes the same choices as long as the bazaar gives the same answers.
+    A visit's choices are drawn when it begins, so the same `random` (seeded) makes the same ones.
     """
 
     def __init__(
@@ -64,31 +66,34 @@ class Workload:
         self._on_event = on_event or _nothing
         self.record = WorkloadRecord()
 
-    async def run(self, is_stopped: Callable[[], bool] = lambda: False) -> WorkloadRecord:
-        """Do all iterations, or those until `is_stopped`, then the checks. Gives what was seen."""
-        for _ in range(self._iterations):
-            if is_stopped():
-                break
-            await self._visit()
-        for acknowledged in self.record.acknowledged:
-            await self._check(acknowledged)
+    async def run(self, is_stopped: Callable[[], bool] = lambda: False, pace: Pace | None = None) -> WorkloadRecord:
+        """Do all iterations, or those until `is_stopped`, then the checks. Gives what was seen.
+
+        In an open loop the latency of a look-up and of a check counts from the moment at which it was to begin; a trade
+        begins when its look-up was answered.
+        """
+        pace = pace or ClosedLoop(self._runtime.monotonic)
+        await pace.run(self._visits(is_stopped))
+        await pace.run(partial(self._check, acknowledged) for acknowledged in tuple(self.record.acknowledged))
         self.record.retries = self._client.retries
         return self.record
 
-    async def _visit(self) -> None:
-        stock = await self._look_up(self._random.choice(self._names))
-        if stock is None or stock.quantity == 0 or self._random.random() >= self._trade_probability:
-            return
-        trade = Trade(
-            key=self._client.new_key(),
-            name=stock.name,
-            type=self._random.choice(("buy", "sell")),
-            quantity=self._random.randint(1, MOST_PIECES),
-        )
-        await self._trade(trade)
+    def _visits(self, is_stopped: Callable[[], bool]) -> Iterator[Work]:
+        for _ in range(self._iterations):
+            if is_stopped():
+                return
+            yield self._visit
 
-    async def _look_up(self, name: str) -> StockView | None:
-        start = self._runtime.monotonic()
+    async def _visit(self, start: float) -> None:
+        name = self._random.choice(self._names)
+        is_to_trade = self._random.random() < self._trade_probability
+        trade_type: Type = self._random.choice(("buy", "sell"))
+        quantity = self._random.randint(1, MOST_PIECES)
+        stock = await self._look_up(name, start)
+        if stock is not None and stock.quantity > 0 and is_to_trade:
+            await self._trade(Trade(key=self._client.new_key(), name=name, type=trade_type, quantity=quantity))
+
+    async def _look_up(self, name: str, start: float) -> StockView | None:
         try:
             stock = await self._client.look_up(name)
         except BazaarClientError as error:
@@ -125,9 +130,8 @@ class Workload:
         if order != acknowledged.order:
             self._saw_wrong("answered_other_content", acknowledged, order)
 
-    async def _check(self, acknowledged: Acknowledged) -> None:
+    async def _check(self, acknowledged: Acknowledged, start: float) -> None:
         """An acknowledged order must exist, with the content that was asked for."""
-        start = self._runtime.monotonic()
         try:
             found = await self._client.order(acknowledged.number)
         except BazaarClientError as error:

@@ -3,14 +3,16 @@
 import asyncio
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import accumulate
 
 import httpx
 import pytest
 
 from client import BazaarClient, NotAvailable
 from client.load import LoadSettings, build_report, drive, run_load
+from client.pace import OpenLoop, Work
 from client.record import Acknowledged, Event, WorkloadRecord
 from client.workload import Workload
 from services.common.runtime import Runtime
@@ -304,3 +306,45 @@ async def test_record_survives_when_it_travels_between_processes() -> None:
     lie: Lie = lambda request, answer: error(404) if request.url.path == "/orders/3" else answer  # noqa: E731
     record = await work(Liar(lie))
     assert pickle.loads(pickle.dumps(record)) == record  # noqa: S301 - our own
+
+
+# When it does it.
+
+
+async def test_work_begins_on_time_and_waits_for_nobody_when_the_loop_is_open() -> None:
+    time = FakeTime()
+    begun: list[tuple[float, float]] = []
+    is_answered = asyncio.Event()
+
+    async def work(intended: float) -> None:
+        begun.append((intended, time.monotonic()))
+        await is_answered.wait()
+
+    def works() -> Iterator[Work]:
+        yield from [work] * 4
+        is_answered.set()
+
+    start = time.monotonic()
+    pace = OpenLoop(10, random.Random(1), monotonic=time.monotonic, sleep=time.sleep)
+    await pace.run(works())
+    draws = random.Random(1)
+    expected = accumulate((draws.expovariate(10) for _ in range(4)), initial=start)
+    assert [start, *(intended for intended, _ in begun)] == pytest.approx(list(expected))
+    assert all(at >= intended for intended, at in begun)
+
+
+async def test_latency_counts_from_the_intended_moment_when_the_loop_is_open() -> None:
+    time = FakeTime()
+
+    class Late(OpenLoop):
+        async def run(self, works: Iterable[Work]) -> None:
+            for work in works:
+                await work(time.monotonic() - 1.0)
+
+    runtime = world(FakeFrontEnd(), time)
+    async with BazaarClient(URL, runtime=runtime, sleep=time.sleep) as client:
+        workload = Workload(client, random.Random(1), 1, 5, NAMES, runtime=runtime)
+        record = await workload.run(pace=Late(1, random.Random(1)))
+    assert [min(record.latencies[kind]) for kind in ("look_up_miss", "order_query")] == pytest.approx([1.0, 1.0])
+    assert max(record.latencies["trade"]) < 1.0, "a trade begins when its look-up was answered"
+    assert record.checked == len(record.acknowledged) == 5
