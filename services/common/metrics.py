@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["CONTENT_TYPE_LATEST", "CountRequests", "Metrics"]
 
-BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 NOT_ALLOWED = 405
 
 
@@ -20,7 +20,7 @@ class Metrics:
         self.requests = Histogram(
             "bazaar_request_seconds",
             "Duration of requests, in seconds",
-            ["route", "method", "status"],
+            ["route", "method", "status", "cache"],
             buckets=BUCKETS_S,
             registry=self.registry,
         )
@@ -71,4 +71,5 @@ class CountRequests:
             self._metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path", "unknown")
             method = "any" if route == "unknown" or status == NOT_ALLOWED else scope["method"]
-            self._metrics.requests.labels(route, method, str(status)).observe(time.perf_counter() - began)
+            cache = scope.get("cache", "")  # hit, miss or off, as the route of a look-up has noted
+            self._metrics.requests.labels(route, method, str(status), cache).observe(time.perf_counter() - began)

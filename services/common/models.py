@@ -306,13 +306,48 @@ class ReplicaView(Message):
     state: Literal["level", "answering", "silent"]
 
 
+class LeaderChange(Message):
+    """A front-end selected another leader, None when nobody answers. Times are milliseconds since 1970.
+
+    noticed_ms: when the one before was found to have failed. first_trade_ms: when a trade was first accepted after it.
+    """
+
+    before: int | None
+    leader: int | None
+    noticed_ms: int
+    selected_ms: int
+    first_trade_ms: int | None = None
+
+
+class CacheSwitch(Message):
+    """Turn the cache on or off while the front-end runs."""
+
+    on: bool
+
+
+class CacheState(Message):
+    """The cache from inside: `entries` are the most recently used ones, the least recently used of them first."""
+
+    on: bool
+    live: bool
+    entries: list[Stock]
+    size: int
+    capacity: int
+    hits: int
+    misses: int
+    evictions: int
+    invalidations: int
+
+
 class FrontEndStatus(Message):
-    """What a front-end says of itself on its internal listener."""
+    """What a front-end says of itself on its internal listener; `changes` are the last ones, oldest first."""
 
     name: str
     leader: int | None
     replicas: list[ReplicaView]
     session: bool
+    changes: list[LeaderChange] = []
+    cache: CacheState | None = None
 
 
 # The public API.

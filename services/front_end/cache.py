@@ -72,6 +72,7 @@ class Cache:
     def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
         self.lock = asyncio.Lock()
         self.capacity = capacity
+        self.is_on = capacity > 0  # switched by the session keeper
         self.hits = self.misses = self.evictions = self.invalidations = 0
         self._clock = clock
         self._session: Session | None = None

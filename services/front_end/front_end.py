@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from services.common.errors import NotEnoughStock
 from services.common.keys import new_key
-from services.common.models import FrontEndStatus, Trade, TradeOutcome, TradeRequest
+from services.common.models import CacheState, FrontEndStatus, Trade, TradeOutcome, TradeRequest
 from services.common.runtime import Runtime
 from services.front_end.cache import Cache
 from services.front_end.forwarder import Forwarder
@@ -12,6 +12,8 @@ from services.front_end.health import Replicas
 from services.front_end.refusals import RefusalLimit, payer_of
 from services.front_end.session import SessionKeeper
 from services.front_end.stocks import Stocks
+
+SHOWN_ENTRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class FrontEnd:
             return "the catalog has not told the stocks yet"
         if self.replicas.leader is None:
             return "there is no leader"
-        if self.cache.capacity and not self.cache.is_live():
+        if self.cache.is_on and not self.cache.is_live():
             return "the cache has no session at the catalog"
         return None
 
@@ -44,6 +46,24 @@ class FrontEnd:
             leader=self.replicas.leader,
             replicas=self.replicas.views(),
             session=self.cache.is_live(),
+            changes=list(self.replicas.changes),
+            cache=self.cache_state(),
+        )
+
+    def cache_state(self) -> CacheState:
+        """The cache from inside, with no more entries than a person reads."""
+        cache = self.cache
+        pages = cache.pages()
+        return CacheState(
+            on=cache.is_on,
+            live=cache.is_live(),
+            entries=[page.stock for page in pages[-SHOWN_ENTRIES:]],
+            size=len(pages),
+            capacity=cache.capacity,
+            hits=cache.hits,
+            misses=cache.misses,
+            evictions=cache.evictions,
+            invalidations=cache.invalidations,
         )
 
     def make_trade(self, wanted: TradeRequest, key: str | None) -> Trade:
@@ -60,8 +80,10 @@ class FrontEnd:
         self.stocks.check_name(trade.name)
         self.refusals.check(payer, self.runtime.monotonic())
         try:
-            return await self.forwarder.trade(trade)
+            outcome = await self.forwarder.trade(trade)
         except NotEnoughStock as refusal:
             if not refusal.is_replay:
                 self.refusals.charge(payer, self.runtime.monotonic())
             raise
+        self.replicas.note_trade()
+        return outcome

@@ -1,18 +1,21 @@
 """Watching the replicas: a check of each every 100 ms, what `selection` makes of it, and who is told."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from services.common.http import Peer, PeerAnswered, PeerError, PeerLost, PeerRefused, PeerTimeout
 from services.common.logs import get_log
 from services.common.metrics import Metrics
-from services.common.models import LeaderNotice, ReplicaStatus, ReplicaView
+from services.common.models import LeaderChange, LeaderNotice, ReplicaStatus, ReplicaView
 from services.common.runtime import Runtime
 from services.common.timing import CHECK_ANSWER_S, CHECK_EVERY_S, NOTICE_AGAIN_S
 from services.front_end.selection import Change, Selection
 
 log = get_log(__name__)
+
+KEPT_CHANGES = 16
 
 
 class Replicas:
@@ -22,6 +25,8 @@ class Replicas:
         self.peers = dict(peers)
         self._name = name
         self._clock = runtime.monotonic
+        self._wall_ms = runtime.wall_ms
+        self.changes: deque[LeaderChange] = deque(maxlen=KEPT_CHANGES)
         self._selection = Selection(peers, self._clock())
         # In the order in which they began, so that the same failure always cuts them in the same order.
         self._attempts: dict[int, dict[asyncio.Timeout, None]] = {replica_id: {} for replica_id in peers}
@@ -66,6 +71,11 @@ class Replicas:
         """A request found that the replica refuses or resets connections: choose anew without waiting for a check."""
         self._selection.failed(replica_id, self._clock())
         self._follow_up()
+
+    def note_trade(self) -> None:
+        """A trade was accepted: the first one after a change of leader shows how long customers waited."""
+        if self.changes and self.changes[-1].first_trade_ms is None:
+            self.changes[-1] = self.changes[-1].model_copy(update={"first_trade_ms": self._wall_ms()})
 
     async def _watch(self, replica_id: int) -> None:
         while True:
@@ -116,6 +126,11 @@ class Replicas:
         after_s = round(change.after_s, 3)
         self._changes.inc()
         self._leader_id.set(change.leader or 0)
+        now_ms = self._wall_ms()
+        noticed_ms = now_ms - round(1_000 * change.after_s)
+        self.changes.append(
+            LeaderChange(before=change.before, leader=change.leader, noticed_ms=noticed_ms, selected_ms=now_ms)
+        )
         if change.leader is None:
             log.warning("no replica answers, so there is no leader", before=change.before)
             return

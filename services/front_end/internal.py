@@ -2,8 +2,16 @@
 
 from fastapi import FastAPI, Request
 
-from services.common.errors import NotFound
-from services.common.models import FrontEndStatus, InvalidateRequest, Message, SessionNotice, SessionNoticeAnswer
+from services.common.errors import BazaarError, NotFound
+from services.common.models import (
+    CacheState,
+    CacheSwitch,
+    FrontEndStatus,
+    InvalidateRequest,
+    Message,
+    SessionNotice,
+    SessionNoticeAnswer,
+)
 from services.common.wire import read_message
 from services.front_end.front_end import FrontEnd
 
@@ -12,6 +20,13 @@ class RemovedAnswer(Message):
     """Whether the stock was in the cache."""
 
     removed: bool
+
+
+class NoCache(BazaarError):
+    """This front-end was started without a cache, so there is none to turn on."""
+
+    code = 409
+    message = "this front-end was started without a cache; start it with a --cache-size"
 
 
 def _answer(is_mine: bool) -> SessionNoticeAnswer:
@@ -47,6 +62,15 @@ def add_internal_routes(app: FastAPI, front_end: FrontEnd) -> None:
     async def status() -> FrontEndStatus:
         """What this front-end says of itself."""
         return front_end.status()
+
+    @app.post("/cache")
+    async def switch_cache(request: Request) -> CacheState:
+        """Turn the cache on or off; when off has been answered, nothing can be hit."""
+        wanted = await read_message(request, CacheSwitch)
+        if not cache.capacity:
+            raise NoCache
+        await front_end.keeper.switch(on=wanted.on)
+        return front_end.cache_state()
 
     @app.get("/rm")
     async def remove(request: Request) -> RemovedAnswer:

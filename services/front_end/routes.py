@@ -92,6 +92,7 @@ def add_stock_routes(app: FastAPI, front_end: FrontEnd) -> None:
     async def look_up_stock(request: Request) -> Response:
         """Look up a stock: its price and how many are for sale at this moment."""
         page, how = await front_end.stocks.look_up(request.path_params["name"])
+        request.scope["cache"] = how  # for the metrics
         tags = [value for name, value in request.scope["headers"] if name == b"if-none-match"]
         return StockResponse(page, how, b",".join(tags).decode("latin-1") if tags else None)
 

@@ -22,6 +22,8 @@ class SessionKeeper:
         self._url = url  # where the catalog reaches this front-end
         self._clock = runtime.monotonic
         self._random = runtime.random
+        self._is_wanted = asyncio.Event()
+        self._is_wanted.set()
 
     async def run(self) -> None:
         """Open a session and keep it; when it has ended, for whatever reason, open another one."""
@@ -42,9 +44,19 @@ class SessionKeeper:
         except PeerError as error:
             log.info("the catalog was not told that the session ends; its lease will", reason=str(error))
 
+    async def switch(self, *, on: bool) -> None:
+        """Turn the cache on or off. Off, it holds nothing and no trade waits for it; on, it begins empty."""
+        self._cache.is_on = on
+        if on:
+            self._is_wanted.set()
+        else:
+            self._is_wanted.clear()
+            await self.stop()  # also one that is being opened: its answer will be worth nothing
+
     async def _open(self) -> Session:
         """Ask until a session is open, each time under a new id: one whose fate is unknown is never used again."""
         for pause in pauses(self._random):
+            await self._is_wanted.wait()
             async with self._cache.lock:
                 session = self._cache.begin_opening(f"{self._random.getrandbits(128):032x}")
             asked_at = self._clock()

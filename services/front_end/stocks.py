@@ -29,7 +29,6 @@ class Stocks:
         self._catalog = catalog
         self._clock = runtime.monotonic
         self._random = runtime.random
-        self._not_cached: How = "miss" if cache.capacity else "off"
         self._fetches: dict[Fetch, asyncio.Task[tuple[StockPage, Fetched]]] = {}
 
     async def load_names(self) -> None:
@@ -60,7 +59,7 @@ class Stocks:
             self._cache.hits += 1
             return page, "hit"
         self._cache.misses += 1
-        return await self._read_through(name), self._not_cached
+        return await self._read_through(name), "miss" if self._cache.is_on else "off"
 
     async def all(self) -> list[Stock]:
         """Every stock, by name, straight from the catalog. Raises Unavailable."""

@@ -100,7 +100,7 @@ async def test_text_names_help_type_and_seconds(client: httpx.AsyncClient) -> No
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     assert "# TYPE bazaar_request_seconds histogram" in response.text
-    assert 'bazaar_request_seconds_count{method="GET",route="/stocks/{name}",status="200"} 1.0' in response.text
+    assert 'bazaar_request_seconds_count{cache="",method="GET",route="/stocks/{name}",status="200"} 1.0' in response.text
     assert "bazaar_requests_in_flight 1.0" in response.text, "the one that asks"
 
 
