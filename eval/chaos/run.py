@@ -15,16 +15,15 @@ from pathlib import Path
 
 from eval.chaos.faults import Blow, Faults
 from eval.chaos.judge import problems_on_disk
-from eval.chaos.load import Crowd, History, trading
+from eval.chaos.load import Crowd, trading
 from eval.chaos.network import Network
 from eval.chaos.report import Report, Round, between, first_trade_ms, longest_ms, summarise_rounds, wait_ms
 from eval.chaos.scenarios import Scenario, draw
 from eval.machine import describe_machine
-from eval.processes import Failed, Processes, free_block
+from eval.processes import Failed, Processes, free_block, running
+from eval.witness import History
 from services.cluster.audit import verify_cluster
-from services.cluster.links import internal_client
-from services.cluster.topology import Cluster, Settings, plan
-from services.common.secret import load_secret
+from services.cluster.topology import Settings, plan
 
 QUIET_OPERATIONS = 20  # of each client, after the last fault
 REST_S = 30.0  # for the heads to be equal in the end
@@ -136,15 +135,8 @@ class Run:
         network = Network(plan(wanted)) if self.settings.partitions else None
         try:
             routes = await network.open() if network is not None else {}
-            cluster: Cluster = plan(wanted.model_copy(update={"routes": routes}))
-            load_secret(data_dir)  # made here, so that the client knows it
-            async with internal_client(data_dir) as client:
-                processes = Processes(cluster, data_dir, client)
-                try:
-                    await processes.start()
-                    yield processes, network
-                finally:
-                    await processes.stop()
+            async with running(wanted.model_copy(update={"routes": routes}), data_dir) as processes:
+                yield processes, network
         finally:
             if network is not None:
                 await network.close()

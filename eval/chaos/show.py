@@ -6,9 +6,9 @@ from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
 from client.console import LiveBar
-from eval.chaos.load import History
 from eval.chaos.report import Report, Round, Summary
 from eval.chaos.scenarios import Scenario
+from eval.witness import History
 
 SHOWN = 20  # rounds, problems and errors; the JSON has all of them
 WIDE = 120  # columns from which on there is room for what was hit

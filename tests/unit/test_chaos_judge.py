@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from client import BazaarClient
 from eval.chaos.judge import problems_on_disk, read_evidence
-from eval.chaos.load import Customer, History
+from eval.chaos.load import Customer
+from eval.witness import History, Witness
 from services.catalog.inventory import Inventory, fold
 from services.catalog.store import SqliteStore
 from services.cluster.topology import Settings, plan
@@ -29,9 +29,9 @@ OPERATIONS = 200
 async def trade_with(front_end: FakeFrontEnd, operations: int = OPERATIONS) -> History:
     """What one client writes down that speaks to `front_end`."""
     history = History()
-    async with BazaarClient("http://front-end-1", transport=front_end.transport, patience_s=1) as client:
-        names = [stock.name for stock in INITIAL]
-        customer = Customer("client-1", [client, client], names, history, random.Random(7))
+    url = "http://front-end-1"
+    async with Witness("client-1", history, url, transport=front_end.transport, patience_s=1) as witness:
+        customer = Customer([witness, witness], [stock.name for stock in INITIAL], random.Random(7))
         for _ in range(operations):
             await customer.act()
     return history
