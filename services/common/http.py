@@ -9,18 +9,18 @@ PeerError
 """
 
 import asyncio
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from multidict import CIMultiDict
 from pydantic import BaseModel, ValidationError
 
 from services.common.models import ErrorData
 from services.common.runtime import Runtime
-from services.common.transport import NotConnected
+from services.common.transport import NotConnected, Reply, Transport
 
 SECRET_HEADER = "x-bazaar-secret"  # noqa: S105 - the name of the header, not a secret
 
@@ -69,11 +69,11 @@ class _Client(httpx.AsyncClient):
 
     def __init__(self, transport: httpx.AsyncBaseTransport, headers: Mapping[str, str] | None) -> None:
         super().__init__(transport=transport, headers=headers, timeout=None)
-        self._direct = transport
+        self.direct = transport
 
     async def send(self, request: httpx.Request, *, stream: bool = False, **_: object) -> httpx.Response:
         """Hand the request to the transport, and read the answer."""
-        response = await self._direct.handle_async_request(request)
+        response = await self.direct.handle_async_request(request)
         response.request = request
         if not stream:
             try:
@@ -89,13 +89,30 @@ def make_client(runtime: Runtime, headers: Mapping[str, str] | None = None) -> h
     return _Client(runtime.transport(), headers)
 
 
+Exchange = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[Reply]]
+"""Sends a method, an address, headers and a body; see `Transport.exchange`."""
+
+
+def _exchange_of(client: httpx.AsyncClient) -> Exchange:
+    """The short way of the real transport; any other one, a simulation's say, is spoken to in httpx's requests."""
+    if isinstance(client, _Client) and isinstance(client.direct, Transport):
+        return client.direct.exchange
+
+    async def exchange(method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Reply:
+        response = await client.send(httpx.Request(method, url, headers=headers, content=content))
+        return Reply(response.status_code, tuple(response.headers.raw), response.content)
+
+    return exchange
+
+
 class Peer:
     """Another service, by its address."""
 
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self.url = url
-        self._client = client
-        self._headers = [*client.headers.raw, (b"content-type", b"application/json")]
+        self._exchange = _exchange_of(client)
+        own = {SECRET_HEADER: client.headers[SECRET_HEADER]} if SECRET_HEADER in client.headers else {}
+        self._headers = CIMultiDict({"Content-Type": "application/json", **own})
 
     async def call(
         self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
@@ -104,9 +121,10 @@ class Peer:
 
         Raises PeerRefused (PeerGone), PeerLost (PeerTimeout) or PeerAnswered; see the module.
         """
+        method, content = ("GET", None) if message is None else ("POST", message.model_dump_json().encode())
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._send(path, message)
+                reply = await self._exchange(method, self.url + path, self._headers, content)
         except NotConnected as error:
             raise PeerRefused(f"no connection to {self.url} came about") from error
         except httpx.ConnectError as error:
@@ -115,30 +133,16 @@ class Peer:
             raise PeerTimeout(f"{self.url} did not answer within {timeout_s:.2f} s") from error
         except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
             raise PeerLost(f"the connection to {self.url} broke") from error
-        if response.status_code != httpx.codes.OK:
-            raise PeerAnswered(response.status_code, _message_of(response))
+        if reply.status != httpx.codes.OK:
+            raise PeerAnswered(reply.status, _message_of(reply.content))
         try:
-            return answer.model_validate_json(response.content)
+            return answer.model_validate_json(reply.content)
         except ValidationError as error:
             raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
 
-    async def _send(self, path: str, message: BaseModel | None) -> httpx.Response:
-        url = _parsed(self.url + path)
-        if message is None:
-            request = httpx.Request("GET", url, headers=self._headers)
-        else:
-            request = httpx.Request("POST", url, headers=self._headers, content=message.model_dump_json().encode())
-        return await self._client.send(request)
 
-
-@lru_cache(maxsize=1_024)
-def _parsed(url: str) -> httpx.URL:
-    """Addresses are few and parsing them is slow."""
-    return httpx.URL(url)
-
-
-def _message_of(response: httpx.Response) -> str:
+def _message_of(content: bytes) -> str:
     try:
-        return ErrorData.model_validate_json(response.content).error.message
+        return ErrorData.model_validate_json(content).error.message
     except ValidationError:
         return "an error without a message"

@@ -1,44 +1,92 @@
-"""HTTP over aiohttp, under httpx: a third of the cost of httpx's own connection pool.
+"""HTTP over aiohttp: for the services' own calls as it is, and under httpx for everybody else.
 
 What went wrong is told apart here, in httpx's own words: ConnectError means that no connection came about, so nothing
-was sent; every other TransportError may have come after the request was executed. (httpx-aiohttp 0.2 calls a refused
-connection and one that broke later by the same name, ConnectTimeout, and lets some errors of aiohttp through.)
-Only one kind of ConnectError says something about the other side: a connection can also fail to come about because this
-process has no file descriptor or no port left, or because a name is unknown.
+was sent; every other TransportError may have come after the request was executed. Only one kind of ConnectError says
+something about the other side: a connection can also fail to come about because this process has no file descriptor or
+no port left, or because a name is unknown.
 """
 
 import errno
 import ssl
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
+from yarl import URL
+
+MAX_CONNECTIONS = 1_000
+KEEP_ALIVE_S = 30.0
 
 
 class NotConnected(httpx.ConnectError):
     """No connection came about, but nobody refused it: whether somebody listens there is not known."""
 
 
-class Transport(AiohttpTransport):
-    """httpx-aiohttp's transport with errors that can be relied on."""
+class Reply(NamedTuple):
+    """An answer, read to its end."""
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request. Raises httpx.ConnectError (NotConnected), or another httpx.TransportError."""
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    content: bytes
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """aiohttp's connections with errors that can be relied on. No proxy is taken from the environment."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def exchange(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Reply:
+        """Send one request and read the answer. Raises httpx.ConnectError (NotConnected), or another TransportError."""
+        session = self._session or self._open()
         try:
-            return await super().handle_async_request(request)
-        except httpx.TransportError as error:
-            if isinstance(error.__cause__, aiohttp.ClientConnectorError):
-                is_refused = error.__cause__.errno == errno.ECONNREFUSED
-                raise (httpx.ConnectError if is_refused else NotConnected)(str(error)) from error
+            sent = session.request(method, _parsed(url), headers=headers, data=content, allow_redirects=False)
+            async with sent as response:
+                return Reply(response.status, response.raw_headers, await response.read())
+        except aiohttp.ClientConnectorError as error:
+            is_refused = error.errno == errno.ECONNREFUSED
+            raise (httpx.ConnectError if is_refused else NotConnected)(str(error)) from error
+        except aiohttp.ClientConnectionError as error:
             raise httpx.ReadError(str(error)) from error
         except aiohttp.ClientError as error:
             raise httpx.RemoteProtocolError(str(error)) from error
+        except ValueError as error:  # yarl's word for an address that makes no sense
+            raise httpx.UnsupportedProtocol(str(error)) from error
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The same for httpx."""
+        content = await request.aread()
+        reply = await self.exchange(request.method, str(request.url), request.headers, content or None)
+        return httpx.Response(reply.status, headers=list(reply.headers), content=reply.content, request=request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Made with the first request, within the event loop."""
+        connector = aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(),  # none: every caller has its own
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+        )
+        return self._session
+
+
+@lru_cache(maxsize=4_096)
+def _parsed(url: str) -> URL:
+    """Addresses are few and parsing them is slow."""
+    return URL(url)
 
 
 def make_transport() -> httpx.AsyncBaseTransport:
-    """A transport of the real world. No proxy is taken from the environment; idle connections are kept for 30 s."""
-    return Transport(
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        trust_env=False,
-        limits=httpx.Limits(max_connections=1_000, max_keepalive_connections=1_000, keepalive_expiry=30),
-    )
+    """A transport of the real world."""
+    return Transport()
