@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from client.console import make_console
 from eval.chaos.plot import plot_timeline
 from eval.chaos.run import ChaosSettings, Run
 from eval.chaos.show import LiveChaos, print_report
+from eval.interrupt import stop_on_signals
 
 FAILED = 1
 INTERRUPTED = 130
@@ -50,21 +50,7 @@ def chaos_command(settings: ChaosSettings, out: Path, *, as_json: bool) -> int:
 
 
 async def _run(run: Run) -> None:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    console = make_console(stderr=True)
-
-    def on_interrupt() -> None:
-        if run.stop.is_set():
-            task.cancel()
-            return
-        run.stop.set()
-        console.print("stopping after this round; Ctrl-C again ends at once")
-
-    loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
-    with LiveChaos(run.settings.rounds, run.history, console) as live:
+    stop_on_signals(run.stop, "round")
+    with LiveChaos(run.settings.rounds, run.history, make_console(stderr=True)) as live:
         run.on_scenario, run.on_round = live.on_scenario, live.on_round
         await run.run()
