@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +37,9 @@ KINDS: tuple[Kind, ...] = ("look_up_hit", "look_up_miss", "look_up_off", "trade"
 
 
 T = TypeVar("T")
+
+MakeClient: TypeAlias = Callable[[int, Sequence[str]], BazaarClient]
+"""Makes the client library of one client, from its number and its addresses, the one to begin with first."""
 
 
 class LoadSettings(BaseModel):
@@ -121,6 +124,7 @@ async def drive(
     runtime: Runtime | None = None,
     on_event: OnEvent | None = None,
     stop: asyncio.Event | None = None,
+    make_client: MakeClient | None = None,
 ) -> LoadReport:
     """As `run_load`, in the world of `runtime` and without a display."""
     runtime = runtime or Runtime()
@@ -131,7 +135,15 @@ async def drive(
     if names is not None:
         async with asyncio.TaskGroup() as group:
             for number in range(settings.clients):
-                work = run_client(settings, number, names, runtime=runtime, on_event=on_event, is_stopped=stop.is_set)
+                work = run_client(
+                    settings,
+                    number,
+                    names,
+                    runtime=runtime,
+                    on_event=on_event,
+                    is_stopped=stop.is_set,
+                    make_client=make_client,
+                )
                 tasks.append(group.create_task(work))
     return build_report(
         settings,
@@ -159,11 +171,17 @@ async def run_client(
     runtime: Runtime | None = None,
     on_event: OnEvent | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
+    make_client: MakeClient | None = None,
 ) -> WorkloadRecord:
     """Client `number` of a load, with connections of its own; it starts with another front-end than its neighbour."""
     first = number % len(settings.urls)
     urls = settings.urls[first:] + settings.urls[:first]
-    async with BazaarClient(*urls, patience_s=settings.patience_s, runtime=runtime) as client:
+    made = (
+        BazaarClient(*urls, patience_s=settings.patience_s, runtime=runtime)
+        if make_client is None
+        else make_client(number, urls)
+    )
+    async with made as client:
         workload = Workload(
             client,
             random.Random(f"{settings.seed}/{number}"),

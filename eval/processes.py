@@ -12,12 +12,14 @@ from pathlib import Path
 
 import httpx
 
+from services.cluster.control import ActionAnswer
 from services.cluster.errors import CannotDo
 from services.cluster.links import internal_client
 from services.cluster.ports import is_free
 from services.cluster.routes import write_routes
 from services.cluster.service_log import tail
 from services.cluster.status import ServiceView, Snapshot
+from services.cluster.supervisor import Action
 from services.cluster.topology import BLOCK, END_OF_PORTS, Cluster, Settings, plan
 from services.common.http import Peer, PeerError
 from services.common.lifeline import SUPERVISOR_VARIABLE
@@ -27,6 +29,7 @@ from services.common.secret import load_secret
 FIRST_PORT = 10_240
 PATIENCE_S = 60.0  # until everything is level again after a fault
 STATUS_S = 5.0
+ACTION_S = 30.0
 POLL_EVERY_S = 0.05
 ALIVE_EVERY_S = 0.01
 ALIVE_S = 0.25
@@ -36,6 +39,10 @@ LAST_LINES = 10
 
 class Failed(Exception):
     """The bazaar did not come back: this is a verdict, not an accident."""
+
+
+class _Nothing(Message):
+    """The empty body of an action."""
 
 
 class _Alive(Message):
@@ -74,7 +81,7 @@ class Processes:
         write_routes(routes, settings.routes)
         flags = ["--port", str(settings.port), "--replicas", str(settings.replicas), "--routes", str(routes)]
         flags += ["--front-ends", str(settings.front_ends), "--cache-size", str(settings.cache_size)]
-        flags += ["--data-dir", str(self.data_dir)]
+        flags += ["--restart", settings.restart, "--data-dir", str(self.data_dir)]
         if settings.catalog is not None:
             flags += ["--catalog", str(settings.catalog)]
         with self.output.open("ab") as output:
@@ -108,6 +115,13 @@ class Processes:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+    async def act(self, name: str, action: Action) -> None:
+        """What `bazaar kill` and `bazaar start` do. Raises CannotDo."""
+        try:
+            await self._control.call(f"/services/{name}/{action}", ActionAnswer, _Nothing(), timeout_s=ACTION_S)
+        except PeerError as error:
+            raise CannotDo(f"{action} {name}: {error}") from error
 
     async def status(self) -> Snapshot | None:
         """How the bazaar is, None when the supervisor does not say. Raises Failed when it never will."""

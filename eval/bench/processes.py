@@ -11,24 +11,18 @@ from pathlib import Path
 from eval.bench.children import Child, all_stopped, check_alive, start
 from eval.bench.load import HOST
 from eval.processes import Failed, Processes, free_block
-from services.cluster.control import ActionAnswer
 from services.cluster.errors import CannotDo
 from services.cluster.links import internal_client
-from services.cluster.supervisor import Action
 from services.cluster.topology import Settings, command, plan, port_of
 from services.cluster.up import readiness
 from services.common.http import Peer, PeerError
-from services.common.models import Message, ReplicaStatus
+from services.common.models import ReplicaStatus
 from services.common.secret import load_secret
 
 POLL_S = 0.01
 REST_S = 0.05  # between two looks at a replica that catches up: they cost it time
 PATIENCE_S = 600.0
-ACTION_S = 30.0
-
-
-class _Nothing(Message):
-    """The empty body of an action."""
+ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,21 +52,13 @@ class Bazaar:
     def __init__(self, processes: Processes, ready_s: float, pids: Mapping[str, int]) -> None:
         self.ready_s = ready_s
         self.target = Target(processes.cluster.settings.port, pids)
-        self._processes = processes
-
-    async def act(self, name: str, action: Action) -> None:
-        """What `bazaar kill` and `bazaar start` do. Raises CannotDo."""
-        control = Peer(self._processes.client, self._processes.cluster.control)
-        try:
-            await control.call(f"/services/{name}/{action}", ActionAnswer, _Nothing(), timeout_s=ACTION_S)
-        except PeerError as error:
-            raise CannotDo(f"{action} {name}: {error}") from error
+        self.processes = processes
 
     async def catch_up(self, name: str, orders: int) -> tuple[int, float]:
         """Start a replica that is down; gives how many orders it fetched since its first answer, and the seconds."""
-        service = next(each for each in self._processes.cluster.services if each.name == name)
-        peer = Peer(self._processes.client, service.internal_url)
-        await self.act(name, "start")
+        service = next(each for each in self.processes.cluster.services if each.name == name)
+        peer = Peer(self.processes.client, service.internal_url)
+        await self.processes.act(name, "start")
         async with _patience(f"{name} did not catch up"):
             had, began = await _number_of(peer), time.perf_counter()
             while True:
@@ -84,12 +70,12 @@ class Bazaar:
     @asynccontextmanager
     async def without_cache(self) -> AsyncIterator[Target]:
         """One more front-end, with its cache off. It has no session, so trades do not wait for it."""
-        settings = self._processes.cluster.settings.model_copy(update={"front_ends": 2, "cache_size": 0})
+        settings = self.processes.cluster.settings.model_copy(update={"front_ends": 2, "cache_size": 0})
         cluster = plan(settings)
         service = cluster.of("front-end")[1]
         async with all_stopped() as children:
-            children.append(await start(*command(cluster, service, self._processes.data_dir)))
-            await _ready(Peer(self._processes.client, service.internal_url), children[0])
+            children.append(await start(*command(cluster, service, self.processes.data_dir)))
+            await _ready(Peer(self.processes.client, service.internal_url), children[0])
             own = {service.name: children[0].pid}
             others = {name: pid for name, pid in self.target.pids.items() if not name.startswith("front-end")}
             yield Target(port_of(service.url), own | others)
@@ -141,7 +127,7 @@ async def _number_of(peer: Peer) -> int:
     """How many orders a replica has, as soon as it answers."""
     while True:
         try:
-            return (await peer.call("/status", ReplicaStatus, timeout_s=ACTION_S)).head.number
+            return (await peer.call("/status", ReplicaStatus, timeout_s=ANSWER_S)).head.number
         except PeerError:
             await asyncio.sleep(POLL_S)
 

@@ -72,7 +72,7 @@ async def _measure_catch_up(bench: Bench, folder: Path) -> None:
     async with bazaar(folder) as running:
         for number in range(1, bench.settings.rounds + 1):
             bench.on_step(f"round {number}, a replica that missed {missed:,} orders")
-            await running.act("order-1", "kill")
+            await running.processes.act("order-1", "kill")
             _lose_disk(folder)
             orders, seconds = await running.catch_up("order-1", missed)
             bench.result.catch_ups.append(CatchUp(round=number, orders=orders, seconds=round(seconds, 3)))
