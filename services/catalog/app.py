@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from services.catalog.catalog import Catalog
-from services.catalog.routes import make_router
+from services.catalog.routes import add_routes
 from services.catalog.stocks_file import DEFAULT_STOCKS, BadStocksFile, read_stocks
 from services.catalog.store import SqliteStore
 from services.common.app import make_app
@@ -47,7 +47,7 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
         secret=secret,
         max_body_bytes=MAX_MESSAGE_BYTES,
     )
-    app.include_router(make_router(catalog))
+    add_routes(app, catalog)
     app.state.catalog = catalog
     return app
 

@@ -1,49 +1,47 @@
 """The catalog's internal API. It parses, calls and shapes the answer; it decides nothing."""
 
-from fastapi import APIRouter, Request
+from fastapi import FastAPI, Request, Response
 
 from services.catalog.catalog import Catalog
+from services.common.direct import direct
 from services.common.models import (
     CatalogStatus,
-    DecideAnswer,
     DecideRequest,
     GenerationAnswer,
     SessionAnswer,
     SessionOutcome,
     SessionRequest,
-    StockAnswer,
     StocksAnswer,
 )
-from services.common.wire import read_message
+from services.common.wire import message_response, read_message
 
 RENEWAL: dict[bool | None, SessionOutcome] = {True: "renewed", False: "busy", None: "no_session"}
 
 
-def make_router(catalog: Catalog) -> APIRouter:
-    """The routes over one catalog."""
-    router = APIRouter()
+def add_routes(app: FastAPI, catalog: Catalog) -> None:
+    """The routes over one catalog. Those of a decision, a look-up and a renewal are direct ones."""
 
-    @router.get("/status")
+    @app.get("/status")
     async def status() -> CatalogStatus:
         return catalog.status()
 
-    @router.get("/generation")
+    @app.get("/generation")
     async def generation() -> GenerationAnswer:
         return catalog.generation()
 
-    @router.get("/stocks")
+    @app.get("/stocks")
     async def stocks() -> StocksAnswer:
         return catalog.stocks()
 
-    @router.get("/stocks/{name}")
-    async def stock(name: str) -> StockAnswer:
-        return catalog.stock(name)
+    @direct(app, "GET", "/stocks/{name}")
+    async def stock(request: Request) -> Response:
+        return message_response(catalog.stock(request.path_params["name"]))
 
-    @router.post("/decide")
-    async def decide(request: Request) -> DecideAnswer:
-        return await catalog.decide(await read_message(request, DecideRequest))
+    @direct(app, "POST", "/decide")
+    async def decide(request: Request) -> Response:
+        return message_response(await catalog.decide(await read_message(request, DecideRequest)))
 
-    @router.post("/sessions/open")
+    @app.post("/sessions/open")
     async def open_session(request: Request) -> SessionAnswer:
         message = await read_message(request, SessionRequest)
         generation, sessions = catalog.sessions()
@@ -52,17 +50,16 @@ def make_router(catalog: Catalog) -> APIRouter:
             return SessionAnswer(generation=generation, outcome="no_session", floor=0)
         return SessionAnswer(generation=generation, outcome="opened", floor=floor)
 
-    @router.post("/sessions/renew")
-    async def renew_session(request: Request) -> SessionAnswer:
+    @direct(app, "POST", "/sessions/renew")
+    async def renew_session(request: Request) -> Response:
         message = await read_message(request, SessionRequest)
         generation, sessions = catalog.sessions()
-        return SessionAnswer(generation=generation, outcome=RENEWAL[sessions.renew(message.session)], floor=0)
+        outcome = RENEWAL[sessions.renew(message.session)]
+        return message_response(SessionAnswer(generation=generation, outcome=outcome, floor=0))
 
-    @router.post("/sessions/end")
+    @app.post("/sessions/end")
     async def end_session(request: Request) -> SessionAnswer:
         message = await read_message(request, SessionRequest)
         generation, sessions = catalog.sessions()
         await sessions.end(message.session)
         return SessionAnswer(generation=generation, outcome="ended", floor=0)
-
-    return router

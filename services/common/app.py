@@ -15,6 +15,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
+from services.common.direct import Direct
 from services.common.errors import BazaarError, Forbidden, MalformedBody, NotFound, Unavailable, error_body
 from services.common.http import SECRET_HEADER
 from services.common.limits import LimitBody, LimitConcurrency
@@ -55,14 +56,15 @@ def make_app(
     description: str = "",
     max_body_bytes: int = 65_536,
     max_requests: int = 2_000,
-) -> FastAPI:
+    with_docs: bool = True,
+) -> "App":
     """An application without routes of its own. With a `secret` it is internal: no docs, and callers must know it."""
     assert secret != "", "with an empty secret, a request without one would be let in"
-    app = FastAPI(
+    app = App(
         title=title,
         description=description,
         lifespan=lifespan,
-        openapi_url="/openapi.json" if secret is None else None,
+        openapi_url="/openapi.json" if secret is None and with_docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -70,14 +72,33 @@ def make_app(
     app.router.route_class = StrictRoute
     _add_error_handlers(app)
     _add_operations(app, ready, metrics)
-    if secret is None:
+    if secret is None and with_docs:
         _add_docs(app, title)
-    else:
-        app.add_middleware(RequireSecret, secret=secret)
-    app.add_middleware(LimitBody, max_bytes=max_body_bytes)
-    app.add_middleware(LimitConcurrency, max_requests=max_requests)
-    app.add_middleware(CountRequests, metrics=metrics)
+    if secret is not None:
+        app.add_door(RequireSecret, secret)
+    app.add_door(LimitBody, max_body_bytes)
+    app.add_door(LimitConcurrency, max_requests)
+    app.add_door(CountRequests, metrics)
     return app
+
+
+class App(FastAPI):
+    """FastAPI behind doors: what every request passes first, whether its route is a direct one or not."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._doors: list[Callable[[ASGIApp], ASGIApp]] = []
+
+    def add_door(self, door: Callable[..., ASGIApp], *arguments: object) -> None:
+        """Put `door(app, *arguments)` outside of those that are there."""
+        self._doors.append(lambda app: door(app, *arguments))
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The doors, the direct routes, then FastAPI as it is."""
+        app: ASGIApp = Direct(super().build_middleware_stack(), self.routes, self.exception_handlers)
+        for door in self._doors:
+            app = door(app)
+        return app
 
 
 class RequireSecret:

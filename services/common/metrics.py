@@ -24,7 +24,9 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
-        self.in_flight = Gauge("bazaar_requests_in_flight", "Requests under way", registry=self.registry)
+        self.in_flight = 0
+        gauge = Gauge("bazaar_requests_in_flight", "Requests under way", registry=self.registry)
+        gauge.set_function(lambda: self.in_flight)
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         """A counter of this application; its name ends in _total."""
@@ -49,6 +51,7 @@ class CountRequests:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._found: dict[tuple[str, str, int, str], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and note how long it took and how it ended."""
@@ -64,12 +67,21 @@ class CountRequests:
                 status = message["status"]
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, note_status)
         finally:
-            self._metrics.in_flight.dec()
-            route = getattr(scope.get("route"), "path", "unknown")
-            method = "any" if route == "unknown" or status == NOT_ALLOWED else scope["method"]
-            cache = scope.get("cache", "")  # hit, miss or off, as the route of a look-up has noted
-            self._metrics.requests.labels(route, method, str(status), cache).observe(time.perf_counter() - began)
+            self._metrics.in_flight -= 1
+            self._series(scope, status).observe(time.perf_counter() - began)
+
+    def _series(self, scope: Scope, status: int) -> Histogram:
+        """The series of a request; to find it by its labels takes the library longer than to count."""
+        route, method = getattr(scope.get("route"), "path", "unknown"), scope["method"]
+        cache = scope.get("cache", "")  # hit, miss or off, as the route of a look-up has noted
+        if route == "unknown" or status == NOT_ALLOWED:
+            method = "any"
+        key = route, method, status, cache
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._metrics.requests.labels(route, method, str(status), cache)
+        return found

@@ -1,8 +1,8 @@
-"""Internal messages as bytes: read by pydantic in one step, without a detour through Python dictionaries."""
+"""Internal messages as bytes: read and written by pydantic in one step, without a detour through dictionaries."""
 
 from typing import TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
 from services.common.errors import InvalidRequest
@@ -18,3 +18,8 @@ async def read_message(request: Request, kind: type[MessageT]) -> MessageT:
         return kind.model_validate_json(await request.body())
     except ValidationError:
         raise InvalidRequest("this is no message of ours") from None
+
+
+def message_response(message: BaseModel) -> Response:
+    """The answer that carries `message`."""
+    return Response(message.model_dump_json().encode(), media_type="application/json")

@@ -10,6 +10,7 @@ from services.common.app import make_app
 from services.common.background import background
 from services.common.http import SECRET_HEADER, Peer, make_client
 from services.common.metrics import Metrics
+from services.common.models import TradeRequest
 from services.common.runtime import Runtime
 from services.common.settings import FrontEndSettings
 from services.common.wire import MAX_MESSAGE_BYTES
@@ -70,9 +71,9 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
         max_body_bytes=settings.max_body_bytes,
         max_requests=settings.max_requests,
     )
-    app.add_middleware(EchoKey)
+    app.add_door(EchoKey)
     app.openapi_tags = TAGS
-    describe_as_3_0(app)
+    describe_as_3_0(app, TradeRequest)
     add_stock_routes(app, front_end)
     add_order_routes(app, front_end)
     add_inside_routes(app, front_end)

@@ -8,13 +8,17 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 VERSION = "3.0.3"
 NULL = {"type": "null"}
 
 
-def describe_as_3_0(app: FastAPI) -> None:
-    """Have `app` publish a description of this version, made once, when it is first asked for."""
+def describe_as_3_0(app: FastAPI, *models: type[BaseModel]) -> None:
+    """Have `app` publish a description of this version, made once, when it is first asked for.
+
+    `models` are those that direct routes read, of which FastAPI does not know.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -26,6 +30,8 @@ def describe_as_3_0(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
+            for model in models:
+                made["components"]["schemas"][model.__name__] = model.model_json_schema()
             app.openapi_schema = as_3_0(made)
         return app.openapi_schema
 

@@ -1,7 +1,8 @@
 """The internal API of a front-end: the catalog's words about the session, and a look inside for the supervisor."""
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
+from services.common.direct import direct
 from services.common.errors import BazaarError, NotFound
 from services.common.models import (
     CacheState,
@@ -12,7 +13,7 @@ from services.common.models import (
     SessionNotice,
     SessionNoticeAnswer,
 )
-from services.common.wire import read_message
+from services.common.wire import message_response, read_message
 from services.front_end.front_end import FrontEnd
 
 
@@ -51,12 +52,12 @@ def add_internal_routes(app: FastAPI, front_end: FrontEnd) -> None:
         async with cache.lock:
             return _answer(cache.recall(notice.session))
 
-    @app.post("/invalidate")
-    async def invalidate(request: Request) -> SessionNoticeAnswer:
+    @direct(app, "POST", "/invalidate")
+    async def invalidate(request: Request) -> Response:
         """Forget stocks that are about to change; when this has been answered, their old state cannot be hit."""
         message = await read_message(request, InvalidateRequest)
         async with cache.lock:
-            return _answer(cache.invalidate(message.session, message.generation, message.floors))
+            return message_response(_answer(cache.invalidate(message.session, message.generation, message.floors)))
 
     @app.get("/status")
     async def status() -> FrontEndStatus:

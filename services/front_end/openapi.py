@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.common.models import NAME_PATTERN, ErrorData
+from services.common.models import KEY_PATTERN, MAX_NUMBER, NAME_PATTERN, ErrorData
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -81,6 +81,25 @@ IF_NONE_MATCH: dict[str, Any] = {
     "required": False,
     "description": "an ETag, several, or *: the answer is 304 without a body when the stock is unchanged",
     "schema": {"type": "string"},
+}
+ORDER_NUMBER: dict[str, Any] = {
+    "name": "number",
+    "in": "path",
+    "required": True,
+    "description": "the order's number",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER, "title": "Number"},
+    "example": 1,
+}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "made once for a trade and sent again with every retry; one is made for you if you send none",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+}
+TRADE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TradeRequest"}}},
 }
 PLACED_HEADERS = {
     **KEY,

@@ -1,26 +1,25 @@
 """The public API. It parses, calls and shapes the answer; it decides nothing.
 
-What a route documents and what it does are kept together. Two things are read by hand: the name of a stock in a path,
-because anything that is no stock's name is simply not found, and the headers of a look-up, because that is the one
-path where the framework's share of the time counts.
+What a route documents and what it does are kept together. The three calls that the bazaar exists for are direct routes:
+they read their own parameters. The name of a stock in a path is not judged at all, because anything that is no stock's
+name is simply not found.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import FastAPI, Header, Query, Request, Response
-from fastapi.routing import APIRoute
-from pydantic import Field
+from fastapi import FastAPI, Query, Request, Response
+from pydantic import Field, TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
 
 from services.common.app import error_response
+from services.common.direct import direct
 from services.common.errors import BazaarError, InvalidRequest
 from services.common.logs import get_log
 from services.common.models import (
-    KEY_PATTERN,
     NAME_PATTERN,
     CacheData,
+    Key,
     LeaderData,
     LeaderView,
     Order,
@@ -31,9 +30,20 @@ from services.common.models import (
     Trade,
     TradeRequest,
 )
+from services.common.strict import read_body, read_value
 from services.front_end.front_end import FrontEnd
 from services.front_end.numbers import AfterNumber, Limit, OrderNumber
-from services.front_end.openapi import CACHE_HEADERS, IF_NONE_MATCH, KEY, PLACED_HEADERS, STOCK_NAME, errors
+from services.front_end.openapi import (
+    CACHE_HEADERS,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    KEY,
+    ORDER_NUMBER,
+    PLACED_HEADERS,
+    STOCK_NAME,
+    TRADE_BODY,
+    errors,
+)
 from services.front_end.shapes import StockPage, is_matched, stocks_json
 from services.front_end.stocks import How
 
@@ -43,31 +53,15 @@ AfterName = Annotated[
     Annotated[str, Field(pattern=NAME_PATTERN)] | SkipJsonSchema[None],
     Query(description="only stocks whose names come later"),
 ]
-KeyHeader = Annotated[
-    Annotated[str, Field(pattern=KEY_PATTERN)] | SkipJsonSchema[None],
-    Header(
-        alias="Idempotency-Key",
-        description="made once for a trade and sent again with every retry; one is made for you if you send none",
-    ),
-]
+_WANTED = TypeAdapter(TradeRequest)
+_KEY: TypeAdapter[str] = TypeAdapter(Key)
+_NUMBER: TypeAdapter[int] = TypeAdapter(OrderNumber)
 
 X_CACHE: dict[How, tuple[bytes, bytes]] = {
     "hit": (b"x-cache", b"hit"),
     "miss": (b"x-cache", b"miss"),
     "off": (b"x-cache", b"off"),
 }
-
-
-class DirectRoute(APIRoute):
-    """A route whose endpoint takes the request and gives the response: nothing of FastAPI's reading stands between.
-
-    That reading (dependencies, parameters, a response for headers to be set on) is a third of a cached look-up's cost.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The endpoint itself."""
-        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return endpoint
 
 
 class StockResponse(Response):
@@ -89,18 +83,10 @@ def json_response(body: str | bytes) -> Response:
 def add_stock_routes(app: FastAPI, front_end: FrontEnd) -> None:
     """Looking up stocks."""
 
-    async def look_up_stock(request: Request) -> Response:
-        """Look up a stock: its price and how many are for sale at this moment."""
-        page, how = await front_end.stocks.look_up(request.path_params["name"])
-        request.scope["cache"] = how  # for the metrics
-        tags = [value for name, value in request.scope["headers"] if name == b"if-none-match"]
-        return StockResponse(page, how, b",".join(tags).decode("latin-1") if tags else None)
-
-    app.router.add_api_route(
+    @direct(
+        app,
+        "GET",
         "/stocks/{name}",
-        look_up_stock,
-        methods=["GET"],
-        route_class_override=DirectRoute,
         tags=["stocks"],
         response_model=StockData,
         responses={
@@ -110,9 +96,12 @@ def add_stock_routes(app: FastAPI, front_end: FrontEnd) -> None:
         },
         openapi_extra={"parameters": [STOCK_NAME, IF_NONE_MATCH]},
     )
-    app.router.routes.insert(
-        0, app.router.routes.pop()
-    )  # the router looks at one route after the other: this one first
+    async def look_up_stock(request: Request) -> Response:
+        """Look up a stock: its price and how many are for sale at this moment."""
+        page, how = await front_end.stocks.look_up(request.path_params["name"])
+        request.scope["cache"] = how  # for the metrics
+        tags = [value for name, value in request.scope["headers"] if name == b"if-none-match"]
+        return StockResponse(page, how, b",".join(tags).decode("latin-1") if tags else None)
 
     @app.get("/stocks", tags=["stocks"], response_model=StocksData, responses=errors(422, 503))
     async def list_stocks(after: AfterName = None, limit: Limit = 100) -> Response:
@@ -127,7 +116,9 @@ def add_stock_routes(app: FastAPI, front_end: FrontEnd) -> None:
 def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
     """Placing orders and reading them."""
 
-    @app.post(
+    @direct(
+        app,
+        "POST",
         "/orders",
         tags=["orders"],
         status_code=201,
@@ -137,27 +128,48 @@ def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
             **errors(400, 413, 415),  # found before there is a key
             **errors(404, 409, 422, 429, 503, 504, headers=KEY),
         },
+        openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": TRADE_BODY},
     )
-    async def place_order(request: Request, wanted: TradeRequest, idempotency_key: KeyHeader = None) -> Response:
+    async def place_order(request: Request) -> Response:
         """Buy or sell. The answer comes when the order is safe, within ten seconds; retry with the same key at will."""
-        if len(request.headers.getlist("idempotency-key")) > 1:
-            raise InvalidRequest("a trade has one Idempotency-Key")
-        trade = front_end.make_trade(wanted, idempotency_key)
+        wanted = await read_body(request, _WANTED)
+        key = _read_key(request)
+        trade = front_end.make_trade(wanted, key)
         host = request.client.host if request.client else ""
-        response = await _place(front_end, trade, host, told_key=idempotency_key is not None)
+        response = await _place(front_end, trade, host, told_key=key is not None)
         response.headers["Idempotency-Key"] = trade.key  # of errors too: whoever sent none needs it to ask again
         return response
 
-    @app.get("/orders/{number}", tags=["orders"], responses=errors(404, 422, 503))
-    async def read_order(number: OrderNumber) -> OrderData:
+    @direct(
+        app,
+        "GET",
+        "/orders/{number}",
+        tags=["orders"],
+        response_model=OrderData,
+        responses=errors(404, 422, 503),
+        openapi_extra={"parameters": [ORDER_NUMBER]},
+    )
+    async def read_order(request: Request) -> Response:
         """Read an order by its number."""
-        return OrderData(data=await front_end.forwarder.order(number))
+        number = read_value(request.path_params["number"], _NUMBER, "path", "number")
+        order = await front_end.forwarder.order(number)
+        return json_response(OrderData(data=order).model_dump_json())
 
     @app.get("/orders", tags=["orders"], responses=errors(422, 503))
     async def list_orders(after: AfterNumber = 0, limit: Limit = 100) -> OrdersData:
         """List the orders of all customers by number. `next` is the number to ask after for more, null at the end."""
         answer = await front_end.forwarder.orders(after, limit)
         return OrdersData(data=answer.orders, next=answer.next)
+
+
+def _read_key(request: Request) -> str | None:
+    """The idempotency key that came with a trade, if one did. Raises InvalidRequest or RequestValidationError."""
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1:
+        raise InvalidRequest("a trade has one Idempotency-Key")
+    return read_value(keys[0], _KEY, "header", "Idempotency-Key")
 
 
 async def _place(front_end: FrontEnd, trade: Trade, host: str, *, told_key: bool) -> Response:

@@ -14,7 +14,7 @@ from services.common.runtime import Runtime
 from services.common.settings import OrderSettings
 from services.common.wire import MAX_MESSAGE_BYTES
 from services.order.replica import Replica
-from services.order.routes import make_router
+from services.order.routes import add_routes
 from services.order.store import LogStore
 
 
@@ -50,6 +50,6 @@ def create_app(settings: OrderSettings, runtime: Runtime, secret: str) -> FastAP
             raise error
 
     app.add_exception_handler(IntegrityFailure, on_integrity_failure)  # a page that cannot be read, say
-    app.include_router(make_router(replica))
+    add_routes(app, replica)
     app.state.replica = replica
     return app

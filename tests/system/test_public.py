@@ -13,11 +13,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from services.catalog.routes import make_router as catalog_router
+from services.catalog.routes import add_routes as add_catalog_routes
 from services.cluster.control import create_control
 from services.common.http import SECRET_HEADER
 from services.front_end.internal import add_internal_routes
-from services.order.routes import make_router as order_router
+from services.order.routes import add_routes as add_order_routes
 from tests.support.system_bazaar import Bazaar
 from tests.support.system_hostile import UNFINISHED, every_bad_input, fault, send
 
@@ -43,12 +43,14 @@ def calls(routes: list[BaseRoute]) -> Iterator[Call]:
 def internal_calls() -> dict[str, list[Call]]:
     """Those of each kind of listener, from the routes themselves, so that none can be forgotten here."""
     nobody = cast("Any", SimpleNamespace(cache=None))
-    front_end = FastAPI()
+    front_end, catalog, order = FastAPI(), FastAPI(), FastAPI()
     add_internal_routes(front_end, nobody)
-    control = create_control(nobody, nobody, nobody, "x")
+    add_catalog_routes(catalog, nobody)
+    add_order_routes(order, nobody)
+    control = create_control(nobody, nobody, "x")
     return {
-        "catalog": list(calls(catalog_router(nobody).routes)),
-        "order": list(calls(order_router(nobody).routes)),
+        "catalog": list(calls(catalog.routes)),
+        "order": list(calls(order.routes)),
         "front-end": list(calls(front_end.routes)),
         "control": list(calls(control.routes)),
     }
