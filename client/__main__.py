@@ -6,6 +6,7 @@ import typer
 
 from client.command import load_command
 from client.load import MOST_CLIENTS
+from services.common.lifeline import die_with_parent
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -34,4 +35,5 @@ def load(
 
 
 if __name__ == "__main__":
+    die_with_parent()  # only when whoever starts it asks for that: the control room
     app(prog_name="python -m client")

@@ -20,12 +20,23 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from pydantic import BaseModel
 
 from services.cluster.errors import CannotDo
 from services.cluster.service_log import last_critical, open_log, tail
 from services.common.errors import FAILED_STATUS
 
 State = Literal["starting", "running", "paused", "down", "failed"]
+
+STRIKES = {signal.SIGKILL: "was killed", signal.SIGSTOP: "was paused", signal.SIGTERM: "was stopped"}
+
+
+class Strike(BaseModel):
+    """The last blow to a process, in words, and when it fell, in milliseconds since 1970."""
+
+    at_ms: int
+    how: str
+
 
 Probe = Callable[[], Awaitable[str | None]]
 """Asks the process whether it is ready: None when it is, else what is missing, in words."""
@@ -61,6 +72,7 @@ class Child:
         self.restarts = 0
         self.missing: str | None = None  # what /readyz misses, while starting
         self.reason: str | None = None  # why it failed or is down
+        self.strike: Strike | None = None
         self.settled = asyncio.Event()  # ready for the first time, or known not to become so
         self.hopeless = asyncio.Event()  # never ready, and ends by itself again and again
         self._early_deaths = 0
@@ -112,6 +124,7 @@ class Child:
             status = await self._live_once()
             if not self._wanted.is_set():
                 continue
+            self._note_strike("failed" if status == FAILED_STATUS else f"died ({describe_status(status)})")
             if status == FAILED_STATUS or not self._restart:
                 self._give_up(status)
                 continue
@@ -184,8 +197,13 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         # Not Popen.send_signal: it reaps the process, and then asyncio never learns its exit status.
         if self._process is not None and self._process.returncode is None:
+            if number in STRIKES:
+                self._note_strike(STRIKES[number])
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
+
+    def _note_strike(self, how: str) -> None:
+        self.strike = Strike(at_ms=time.time_ns() // 1_000_000, how=how)
 
     async def _live_once(self) -> int | str:
         """One life; gives the exit status, negative for a signal, or why there was no life."""

@@ -62,6 +62,9 @@ def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
         list[str] | None,
         typer.Option(help="A replica that is gone for good, such as order-2; may be repeated.", metavar="NAME"),
     ] = None,
+    control_host: Annotated[
+        str, typer.Option(help="Where the control room listens; whoever reaches it may break things.", metavar="H")
+    ] = "127.0.0.1",
     routes: Annotated[
         Path | None,
         typer.Option(help="JSON file: who reaches whom by another address, for experiments.", metavar="FILE"),
@@ -80,6 +83,7 @@ def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
         catalog=catalog,
         restart=restart.value,
         lost=lost_ids(lost or [], replicas),
+        control_host=control_host,
         routes=read_routes(routes) if routes is not None else {},
     )
     raise typer.Exit(run_up(data_dir, settings))

@@ -15,7 +15,7 @@ from rich.live import Live
 from client import BazaarClient, BazaarClientError, TradeRefused
 from client.console import make_console
 from services.cluster.audit import verify_cluster
-from services.cluster.console import show_verdict, status_page
+from services.cluster.console import show_verdict, status_page, watch_page
 from services.cluster.control import ActionAnswer
 from services.cluster.errors import CannotDo, NotRunning, UsageError
 from services.cluster.folder import read_cluster, up_command
@@ -85,7 +85,7 @@ async def _watch(data_dir: Path, cluster: Cluster) -> None:
     async with internal_client(data_dir) as client:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                page = status_page(await _snapshot(cluster, client), console.width)
+                page = watch_page(await _snapshot(cluster, client), console.width)
                 live.update(Group(*page), refresh=True)
                 await asyncio.sleep(WATCH_EVERY_S)
 

@@ -1,6 +1,7 @@
 """What the `bazaar` command shows: tables and lines; colour only on a terminal and without NO_COLOR."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -8,12 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cluster.folder import program
+from services.cluster.health import Condition
 from services.cluster.status import ServiceView, Snapshot
 from services.cluster.topology import Cluster
 from services.cluster.verify import Verdict
 
 STYLES = {"running": "green", "starting": "yellow", "paused": "yellow", "down": "red", "failed": "bold red"}
-NUMBERS = {"pid", "orders", "position", "up", "restarts"}
+CONDITIONS: dict[Condition, str] = {"healthy": "bold green", "degraded": "bold yellow", "down": "bold red"}
+NUMBERS = {"pid", "orders", "position", "lag", "up", "restarts"}
 EXAMPLE = "GameStart"  # a stock of the catalog that comes with the bazaar
 WIDE = 110  # columns from which on there is room for everything
 
@@ -27,6 +30,7 @@ CELLS: dict[str, Callable[[ServiceView], str | Text]] = {
     "digest": lambda each: each.head.digest[:8] if each.head else "-",
     "leader": lambda each: _text(each.leader),
     "position": lambda each: f"{each.head.position:,}" if each.head else "-",
+    "lag": lambda each: _text(each.lag),
     "up": lambda each: _duration(each.uptime_s),
     "restarts": lambda each: _text(each.restarts),
 }
@@ -47,7 +51,8 @@ def status_table(snapshot: Snapshot, width: int) -> Table:
 def notes(snapshot: Snapshot) -> list[str]:
     """What the table has no room for: the leader, why a service is not running, a missing supervisor."""
     leader = f"order-{snapshot.leader}" if snapshot.leader is not None else "none at the moment"
-    lines = [f"leader, as front-end-1 chose it: {leader}"]
+    lines = [] if snapshot.health.fail_over is None else [snapshot.health.fail_over]
+    lines += [f"leader, as front-end-1 chose it: {leader}"]
     lines += [
         f"{service.name}: {service.reason}"
         for service in snapshot.services
@@ -59,8 +64,15 @@ def notes(snapshot: Snapshot) -> list[str]:
 
 
 def status_page(snapshot: Snapshot, width: int) -> list[Table | Text]:
-    """The table and the lines below it."""
-    return [status_table(snapshot, width), *(Text(line) for line in ("", *notes(snapshot)))]
+    """How it is in a sentence, the table, and the lines below it."""
+    headline = Text(snapshot.health.sentence, style=CONDITIONS[snapshot.health.condition])
+    return [headline, Text(), status_table(snapshot, width), *(Text(line) for line in ("", *notes(snapshot)))]
+
+
+def watch_page(snapshot: Snapshot, width: int) -> list[Table | Text]:
+    """The same, with what happened last."""
+    events = [Text(f"{_clock(each.at_ms)}  {each.text}", overflow="ellipsis") for each in snapshot.events]
+    return [*status_page(snapshot, width), *([Text(), *events] if events else [])]
 
 
 def hints(cluster: Cluster, snapshot: Snapshot, data_dir: Path) -> list[str]:
@@ -70,6 +82,7 @@ def hints(cluster: Cluster, snapshot: Snapshot, data_dir: Path) -> list[str]:
     bazaar = program()
     return [
         "",
+        f"room     {cluster.control}/  (watch it, break it)",
         f"API      {front_end}/stocks/{EXAMPLE}",
         f"docs     {front_end}/docs",
         f"logs     {data_dir}/logs/",
@@ -87,6 +100,10 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
     for problem in verdict.problems if len(verdict.problems) > 1 else ():
         console.print(f"wrong: {problem}", soft_wrap=True)
     console.print(verdict.summary, style="bold green" if verdict.passed else "bold red", soft_wrap=True)
+
+
+def _clock(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1_000).astimezone():%H:%M:%S}"
 
 
 def _text(value: int | None) -> str:

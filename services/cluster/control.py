@@ -1,16 +1,15 @@
-"""The control room: the supervisor's own listener. Shows the bazaar, and breaks it on request."""
+"""What the `bazaar` command asks of the supervisor, with the secret: to show the bazaar, and to break it."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-import httpx
 from fastapi import FastAPI, Path
 from pydantic import BaseModel
 
 from services.cluster.child import Child, State
 from services.cluster.errors import CannotDo
-from services.cluster.status import ProcessView, Snapshot, take_snapshot
+from services.cluster.status import ProcessView, Snapshot
 from services.cluster.supervisor import Action, Supervisor
-from services.cluster.topology import Cluster
 from services.common.app import make_app, responses
 from services.common.errors import NotFound
 from services.common.metrics import Metrics
@@ -26,15 +25,14 @@ class ActionAnswer(BaseModel):
     pid: int | None
 
 
-def create_control(cluster: Cluster, supervisor: Supervisor, client: httpx.AsyncClient, secret: str) -> FastAPI:
-    """The control room over one supervisor. `client` reaches the services' internal listeners."""
+def create_control(supervisor: Supervisor, look: Callable[[], Awaitable[Snapshot]], secret: str) -> FastAPI:
+    """The commands' side of the supervisor's listener; `look` takes a snapshot. For people: services/control_room."""
     app = make_app("The bazaar's control room", ready=lambda: None, metrics=Metrics(), secret=secret)
 
     @app.get("/status")
     async def status() -> Snapshot:
         """How every service is."""
-        processes = {name: process_view(child) for name, child in supervisor.children.items()}
-        return await take_snapshot(cluster, client, processes)
+        return await look()
 
     @app.post("/services/{name}/{action}", responses=FOR_SERVICE)
     async def act(name: Annotated[str, Path(max_length=64)], action: Action) -> ActionAnswer:
@@ -54,4 +52,5 @@ def process_view(child: Child) -> ProcessView:
         uptime_s=round(uptime_s, 3) if uptime_s is not None else None,
         restarts=child.restarts,
         reason=child.reason or child.missing,
+        strike=child.strike,
     )

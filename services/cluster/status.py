@@ -1,56 +1,48 @@
 """How a bazaar is: what its services say of themselves, and what is known of their processes."""
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import httpx
 from pydantic import BaseModel
 
-from services.cluster.child import State, is_stopped
+from services.cluster.child import is_stopped
+from services.cluster.health import UNKNOWN, Event, FailOver, Health, count_level, judge
 from services.cluster.ports import listeners
 from services.cluster.topology import Cluster, Service, port_of
+from services.cluster.views import ProcessView, ServiceView
 from services.common.http import Peer, PeerError
-from services.common.models import CatalogStatus, FrontEndStatus, Head, ReplicaStatus
+from services.common.models import CatalogStatus, FrontEndStatus, ReplicaStatus
+
+__all__ = ["ProcessView", "ServiceView", "Snapshot", "take_snapshot"]
 
 ANSWER_S = 0.5
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
-class ProcessView(BaseModel):
-    """What is known of a service's process. `reason`: why it is down, failed or not ready yet."""
-
-    pid: int | None = None
-    state: State
-    uptime_s: float | None = None
-    restarts: int | None = None
-    reason: str | None = None
-
-
-class ServiceView(BaseModel):
-    """One service: its process, and what it says of itself; what it does not say, now or ever, is null."""
-
-    name: str
-    pid: int | None
-    url: str
-    state: State
-    role: str | None = None  # catalog, leader, follower, front-end; null for a replica that does not answer
-    head: Head | None = None
-    leader: int | None = None  # front-ends only: their choice
-    level: bool | None = None  # replicas only
-    generation: int | None = None
-    uptime_s: float | None
-    restarts: int | None
-    reason: str | None
-
-
 class Snapshot(BaseModel):
-    """The whole bazaar. `leader` is front-end-1's choice; `supervisor` the process id of the running `bazaar up`."""
+    """The whole bazaar. `leader` is front-end-1's choice; `supervisor` the process id of the running `bazaar up`.
+
+    What only a supervisor can have seen, `last_fail_over` and the last `events` (newest first), is empty without one.
+    """
 
     leader: int | None
     supervisor: int | None
     services: list[ServiceView]
+    at_ms: int = 0
+    health: Health = UNKNOWN
+    replicas: int = 0
+    caught_up: int = 0
+    last_fail_over: FailOver | None = None
+    events: list[Event] = []
+
+    def told(self, last: FailOver | None, events: Sequence[Event]) -> "Snapshot":
+        """The same with what the supervisor has seen happen."""
+        health = judge(self.services, last, self.at_ms)
+        return self.model_copy(update={"last_fail_over": last, "events": list(events), "health": health})
 
 
 async def take_snapshot(
@@ -65,11 +57,29 @@ async def take_snapshot(
 
     services = await asyncio.gather(*(view(service) for service in cluster.services))
     first = next((each for each in services if each.name == "front-end-1"), None)
+    at_ms = time.time_ns() // 1_000_000
     return Snapshot(
         leader=first.leader if first is not None else None,
         supervisor=cluster.supervisor if processes is not None else None,
-        services=list(services),
+        services=_with_lag(services),
+        at_ms=at_ms,
+        health=judge(services, now_ms=at_ms),
+        replicas=len(cluster.of("order")),
+        caught_up=count_level(services),
     )
+
+
+def _with_lag(services: Sequence[ServiceView]) -> list[ServiceView]:
+    """How many positions each replica's answer was behind the catalog's; they were not given at the same moment."""
+    catalog = next((each.head for each in services if each.name == "catalog"), None)
+    if catalog is None:
+        return list(services)
+    return [each.model_copy(update={"lag": _lag(each, catalog.position)}) for each in services]
+
+
+def _lag(service: ServiceView, end: int) -> int | None:
+    is_replica = service.level is not None
+    return max(end - service.head.position, 0) if is_replica and service.head is not None else None
 
 
 def _found(service: Service, ports: Mapping[int, int]) -> ProcessView:
@@ -109,7 +119,9 @@ async def _replica(peer: Peer, process: ProcessView) -> tuple[dict[str, object],
 
 async def _front_end(peer: Peer, process: ProcessView) -> tuple[dict[str, object], bool]:
     status = await _ask(peer, FrontEndStatus, process)
-    return ({}, False) if status is None else ({"leader": status.leader}, True)
+    if status is None:
+        return {}, False
+    return {"leader": status.leader, "cache": status.cache, "changes": status.changes}, True
 
 
 _ASK = {"catalog": _catalog, "order": _replica, "front-end": _front_end}

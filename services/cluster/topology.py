@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from services.cluster.errors import UsageError
 
 HOST = "127.0.0.1"
+EVERYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - what an operator may ask for, and how it is reached here
 MAX_SERVICES = 9  # of a kind
 FIRST_PORT = 1024
 END_OF_PORTS = 32_768
@@ -50,6 +51,7 @@ class Settings(Record):
     catalog: Path | None = None
     restart: Restart = "always"
     lost: list[int] = []
+    control_host: str = HOST
     routes: Routes = {}
 
 
@@ -113,8 +115,10 @@ def plan(settings: Settings) -> Cluster:
         )
         for k in _ids(settings.front_ends)
     ]
+    if re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", settings.control_host) is None:
+        raise UsageError(f"--control-host {settings.control_host}: must be an address or a name of this machine")
     _check_routes(settings.routes, {service.name for service in services})
-    return Cluster(settings=settings, services=services, control=_url(settings.port + CONTROL_OFFSET))
+    return Cluster(settings=settings, services=services, control=_control_url(settings))
 
 
 def lost_ids(names: Sequence[str], replicas: int) -> list[int]:
@@ -180,6 +184,12 @@ def _ids(count: int) -> range:
 
 def _url(port: int) -> str:
     return f"http://{HOST}:{port}"
+
+
+def _control_url(settings: Settings) -> str:
+    """Where the commands reach the control room: not an address that means all of this machine's."""
+    host = EVERYWHERE.get(settings.control_host, settings.control_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port + CONTROL_OFFSET}"
 
 
 def _service(kind: Kind, number: int, name: str, port: int) -> Service:

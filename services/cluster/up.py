@@ -8,8 +8,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,20 +23,20 @@ from client.console import make_console
 from services.cluster import preflight
 from services.cluster.child import Child, Probe
 from services.cluster.console import hints, status_page
-from services.cluster.control import create_control, process_view
 from services.cluster.errors import CannotDo
 from services.cluster.folder import find_cluster, supervisor_lock, write_cluster
 from services.cluster.links import internal_client, words
 from services.cluster.service_log import tail
-from services.cluster.status import take_snapshot
 from services.cluster.supervisor import Supervisor
-from services.cluster.topology import HOST, KINDS, Cluster, Kind, Settings, command, plan, port_of
+from services.cluster.topology import KINDS, Cluster, Kind, Settings, command, plan, port_of
 from services.common.http import Peer, PeerAnswered, PeerError
 from services.common.lifeline import SUPERVISOR_VARIABLE, die_with_parent
 from services.common.logs import set_up_logs
 from services.common.models import Message
 from services.common.secret import BadSecret, load_secret
-from services.common.server import Listener, serve
+from services.common.server import CannotListen, Listener, serve
+from services.control_room.app import create_listener
+from services.control_room.room import Room
 
 PROBE_S = 0.5
 SLOW_START_S = 10.0  # then the operator is told what is missing
@@ -109,33 +109,46 @@ class _Up:
         self._data_dir = data_dir
         self._console = console
         self._signals = Signals()
+        self._room: Room | None = None
 
     async def run(self) -> int:
         async with internal_client(self._data_dir) as client:
             supervisor = Supervisor([self._children(kind, client) for kind in KINDS], announce=self._announce)
-            app = create_control(self._cluster, supervisor, client, load_secret(self._data_dir))
-            listening = asyncio.Event()
-            listener = Listener(app=app, host=HOST, port=port_of(self._cluster.control), drain_s=1.0)
-            control = asyncio.create_task(serve(listener, on_ready=lambda _: listening.set()))
-            try:
-                await listening.wait()
+            room = self._room = Room(self._cluster, supervisor, client, environment())
+            async with self._listening(room, supervisor):
                 # `serve` catches signals too; catching them after it makes these ones count.
                 with self._signals.caught():
-                    async with supervisor.running():
-                        return await self._live(supervisor, client)
-            finally:
-                control.cancel()
-                await asyncio.gather(control, return_exceptions=True)
+                    async with supervisor.running(), room.open():
+                        return await self._live(supervisor, room)
 
-    async def _live(self, supervisor: Supervisor, client: httpx.AsyncClient) -> int:
+    @asynccontextmanager
+    async def _listening(self, room: Room, supervisor: Supervisor) -> AsyncIterator[None]:
+        """Serve the control room during the body. Raises CannotDo when it cannot listen."""
+        host = self._cluster.settings.control_host
+        app = create_listener(room, supervisor, load_secret(self._data_dir), host)
+        listener = Listener(app=app, host=host, port=port_of(self._cluster.control), drain_s=1.0)
+        listening = asyncio.Event()
+        control = asyncio.create_task(
+            serve(listener, on_ready=lambda _: listening.set(), on_stop=room.watch.streams.close)
+        )
         try:
-            await self._start(supervisor, client)
+            await first_of(listening.wait(), asyncio.wait((control,)))
+            if control.done():
+                await _raise_as_told(control)
+            yield
+        finally:
+            control.cancel()
+            await asyncio.gather(control, return_exceptions=True)
+
+    async def _live(self, supervisor: Supervisor, room: Room) -> int:
+        try:
+            await self._start(supervisor, room)
             await self._signals.first.wait()
         finally:
             await self._stop(supervisor)
         return 128 + signal.SIGINT if self._signals.number == signal.SIGINT else 0
 
-    async def _start(self, supervisor: Supervisor, client: httpx.AsyncClient) -> None:
+    async def _start(self, supervisor: Supervisor, room: Room) -> None:
         """Wait until the bazaar is up and show it, or until a signal. Raises CannotDo when it never will be."""
         self._say(f"starting {len(supervisor.children)} services in {self._data_dir}/ ...")
         first = await self._first_of_start(supervisor, SLOW_START_S)
@@ -146,8 +159,7 @@ class _Up:
             return
         if isinstance(first, Child):
             raise CannotDo(describe_hopeless(first))
-        processes = {name: process_view(child) for name, child in supervisor.children.items()}
-        snapshot = await take_snapshot(self._cluster, client, processes)
+        snapshot = await room.watch.look()
         self._say(*status_page(snapshot, self._console.width), *hints(self._cluster, snapshot, self._data_dir))
 
     async def _first_of_start(
@@ -179,6 +191,8 @@ class _Up:
             self._say("killed")
 
     def _announce(self, name: str, text: str) -> None:
+        if self._room is not None:
+            self._room.watch.note(name, text)
         self._say(f"{datetime.now().astimezone():%H:%M:%S} {name} {text}")
 
     def _say(self, *parts: RenderableType) -> None:
@@ -205,6 +219,14 @@ class _Up:
             )
             for service in self._cluster.of(kind)
         ]
+
+
+async def _raise_as_told(control: "asyncio.Task[None]") -> None:
+    """The control room's listener has ended before it listened: say why."""
+    try:
+        await control
+    except CannotListen as error:
+        raise CannotDo(str(error)) from error
 
 
 class _Ready(Message):

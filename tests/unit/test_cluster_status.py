@@ -19,6 +19,7 @@ from services.cluster.topology import Cluster, Settings, plan
 from services.cluster.verify import verify_logs
 from services.common.http import SECRET_HEADER
 from services.common.models import CatalogStatus, FrontEndStatus, Head, ReplicaStatus, StocksAnswer
+from services.control_room.watch import Watch
 from tests.support.ports import free_ports
 
 HEAD = Head(position=20, number=17, digest="ab" * 32)
@@ -136,7 +137,8 @@ async def test_no_cell_is_cut_when_the_terminal_is_ordinary(
             console.print(part)
 
     lines = _render(width, show)
-    assert lines[2].split()[:7] == [
+    assert lines[0].startswith("Degraded: order-2 is failed. order-3 leads")
+    assert lines[4].split()[:7] == [
         "order-1", "running", "follower", "1001", "http://127.0.0.1:8011", "17", "abababab",
     ]  # fmt: skip
     assert "…" not in "".join(lines)
@@ -179,7 +181,8 @@ async def control(tmp_path: Path, client: httpx.AsyncClient) -> AsyncIterator[ht
     cluster = plan(Settings(replicas=1))
     names = [service.name for service in cluster.services]
     children = [Child(name, ["true"], log=tmp_path / "log", env={}, probe=probe) for name in names]
-    app = create_control(cluster, Supervisor([children]), client, "s")
+    supervisor = Supervisor([children])
+    app = create_control(supervisor, Watch(cluster, supervisor, client).look, "s")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://control") as calls:
         yield calls
 
