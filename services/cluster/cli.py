@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from eval.evaluate.cli import app as evaluate
+
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
@@ -26,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(evaluate, name="evaluate")
 
 
 class Restart(StrEnum):

@@ -15,7 +15,7 @@ from tests.support.ports import free_ports
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "up", "status", "kill", "pause", "resume", "start", "stock", "buy", "sell", "order", "load", "verify",
-    "chaos", "bench",
+    "chaos", "bench", "evaluate",
 ]  # fmt: skip
 
 
@@ -39,6 +39,13 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     result = bazaar(command, "--help")
     assert result.returncode == 0
     assert f"bazaar {command}" in result.stdout.partition("Example")[2]
+
+
+@pytest.mark.parametrize("command", ["latency", "distance", "all", "plot"])
+def test_every_experiment_has_help_with_an_example(command: str) -> None:
+    result = bazaar("evaluate", command, "--help")
+    assert result.returncode == 0
+    assert f"bazaar evaluate {command}" in result.stdout.partition("Example")[2]
 
 
 def test_help_needs_none_of_the_heavy_packages() -> None:

@@ -1,0 +1,87 @@
+"""All experiments one after the other, and all plots again from their results."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import eval.distance.command as distance
+import eval.distance.plot
+import eval.latency.command as latency
+import eval.latency.plot
+from client.console import make_console
+from eval.latency.results import LatencySettings, Result
+from services.cluster.errors import CannotDo
+
+INTERRUPTED = 130
+
+
+class Experiment(NamedTuple):
+    """run: quick or not, into a folder, shown or as JSON; gives the exit code. plot: from a result's file."""
+
+    name: str
+    run: Callable[[bool, Path, bool], int]
+    plot: Callable[[Path, Path], object]
+
+    def result(self, out: Path) -> Path:
+        """Where its result is."""
+        return out / self.name / f"{self.name}.json"
+
+
+def experiments() -> Iterator[Experiment]:
+    """In the order in which they are run."""
+    yield Experiment("latency", _run_latency, _plotter(eval.latency.plot.plot_result))
+    yield Experiment("distance", _run_distance, _plotter(eval.distance.plot.plot_result))
+
+
+def run_all(out: Path, *, quick: bool, as_json: bool) -> int:
+    """Run them; gives the highest exit code. Ctrl-C ends the one under way and starts no other."""
+    codes, results = [0], {}
+    for experiment in experiments():
+        if not as_json:
+            make_console().rule(experiment.name, align="left")
+            codes.append(experiment.run(quick, out / experiment.name, False))
+        else:
+            with redirect_stdout(io.StringIO()) as printed:
+                codes.append(experiment.run(quick, out / experiment.name, True))
+            text = printed.getvalue()
+            results[experiment.name] = json.loads(text) if text else None
+        if codes[-1] == INTERRUPTED:
+            break
+    if as_json and codes[-1] != INTERRUPTED:
+        sys.stdout.write(json.dumps(results, indent=1) + "\n")
+    return max(codes)
+
+
+def plot_all(out: Path) -> int:
+    """Draw all plots whose results are there. Raises CannotDo when there is none."""
+    found = [each for each in experiments() if each.result(out).exists()]
+    if not found:
+        raise CannotDo(f"there are no results in {out}/: bazaar evaluate all")
+    for each in found:
+        each.plot(each.result(out), out / each.name)
+        make_console().print(f"{out / each.name}/", soft_wrap=True)
+    return 0
+
+
+def _run_latency(quick: bool, out: Path, as_json: bool) -> int:
+    return latency.run_command(
+        _settings(latency.QUICK if quick else latency.FULL, "latency", quick), out, as_json=as_json
+    )
+
+
+def _run_distance(quick: bool, out: Path, as_json: bool) -> int:
+    return distance.run_command(
+        _settings(distance.QUICK if quick else distance.FULL, "distance", quick), out, as_json=as_json
+    )
+
+
+def _settings(settings: LatencySettings, name: str, quick: bool) -> LatencySettings:
+    return settings.model_copy(update={"command": f"bazaar evaluate {name}" + (" --quick" if quick else "")})
+
+
+def _plotter(plot: Callable[[Result, Path], object]) -> Callable[[Path, Path], object]:
+    return lambda source, out: plot(Result.model_validate_json(source.read_text(encoding="utf-8")), out)

@@ -1,0 +1,84 @@
+"""The body of `bazaar evaluate latency`; `bazaar evaluate distance` is run by it, too."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from client.console import make_console
+from eval.latency.plot import plot_result
+from eval.latency.results import LatencySettings, Result
+from eval.latency.run import Experiment
+from eval.latency.show import LiveExperiment, print_result
+from services.cluster.errors import UsageError
+
+FAILED = 1
+INTERRUPTED = 130
+
+FULL = LatencySettings()
+QUICK = LatencySettings(probabilities=(0.0, 0.4, 0.8), repetitions=1, iterations=100, rest_s=0.5)
+
+
+def chosen_settings(short: LatencySettings, command: str, flags: Mapping[str, object]) -> LatencySettings:
+    """`short`, but for the flags that were given: those that are neither None nor empty. Raises UsageError."""
+    given = {name: value for name, value in flags.items() if value is not None and value not in ([], ())}
+    if "switch_cache" in given and "urls" not in given:
+        raise UsageError("--switch-cache needs --url: a bazaar of its own is started anew for each mode")
+    for name in ("probabilities", "round_trips_ms"):
+        if name in given:
+            given[name] = sorted(set(given[name]))  # type: ignore[call-overload]
+    try:
+        return LatencySettings.model_validate(short.model_dump() | given | {"command": command})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}") from error
+
+
+def run_command(settings: LatencySettings, out: Path, *, as_json: bool) -> int:
+    """Measure, write `latency.json` and the plots, show the result, and give the exit code. Raises CannotDo."""
+    return measure_command("latency", settings, out, print_result, plot_result, as_json=as_json)
+
+
+def measure_command(
+    name: str,
+    settings: LatencySettings,
+    out: Path,
+    show: Callable[[Result, Console], None],
+    plot: Callable[[Result, Path], object],
+    *,
+    as_json: bool,
+) -> int:
+    """Measure, write `name`.json, plot and show it, and give the exit code. Raises CannotDo.
+
+    Ctrl-C ends everything at once and writes nothing.
+    """
+    try:
+        with asyncio.Runner() as runner:
+            result = runner.run(_run(name, settings))
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    out.mkdir(parents=True, exist_ok=True)
+    text = result.model_dump_json(indent=1) + "\n"
+    (out / f"{name}.json").write_text(text, encoding="utf-8")
+    plot(result, out)
+    if as_json:
+        sys.stdout.write(text)
+    else:
+        show(result, make_console())
+    return 0 if result.passed else FAILED
+
+
+async def _run(name: str, settings: LatencySettings) -> Result:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    experiment = Experiment(settings)
+    with LiveExperiment(name, experiment.steps, make_console(stderr=True)) as live:
+        experiment.on_step = live.on_step
+        return await experiment.run()
