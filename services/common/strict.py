@@ -6,7 +6,7 @@ models.
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request, Response
@@ -15,8 +15,11 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
 from services.common.errors import MalformedBody, WrongMediaType
+from services.common.wire import body_of
 
 T = TypeVar("T")
+
+JSON = b"application/json"
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -30,10 +33,13 @@ def _no_constant(_: str) -> NoReturn:
     raise MalformedBody("the body holds a number that JSON does not have")
 
 
+_decode = json.JSONDecoder(object_pairs_hook=_no_doubles, parse_constant=_no_constant).decode
+
+
 def parse_json(body: bytes) -> Any:
     """The value of a JSON body. Raises MalformedBody for anything else, however odd."""
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_no_doubles, parse_constant=_no_constant)
+        return _decode(body.decode("utf-8"))
     except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of 5,000 digits; 20,000 brackets
         raise MalformedBody from None
 
@@ -59,7 +65,7 @@ class StrictRoute(APIRoute):
         async def handle(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
             if takes_body:
-                _check_media_type(request)
+                _check_media_type(request.scope["headers"])
                 if await strict_request.body():
                     await strict_request.json()  # here: within FastAPI's handler, what it raises loses its words
             return await handler(strict_request)
@@ -69,8 +75,8 @@ class StrictRoute(APIRoute):
 
 async def read_body(request: Request, kind: TypeAdapter[T]) -> T:
     """The body of a direct route's request, judged as FastAPI would. Raises what a StrictRoute raises."""
-    _check_media_type(request)
-    body = await request.body()
+    _check_media_type(request.scope["headers"])
+    body = await body_of(request)
     if not body:
         raise RequestValidationError([{"loc": ("body",), "msg": "Field required"}])
     return read_value(parse_json(body), kind, "body")
@@ -85,11 +91,17 @@ def read_value(value: object, kind: TypeAdapter[T], *place: str) -> T:
         raise RequestValidationError([{**each, "loc": (*place, *each["loc"])} for each in problems]) from None
 
 
-def _check_media_type(request: Request) -> None:
-    media_type, _, parameter = request.headers.get("content-type", "").partition(";")
-    if media_type.strip().lower() != "application/json":
+def _check_media_type(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    told = b""
+    for name, value in headers:
+        if name == b"content-type":
+            told = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise WrongMediaType
+    if told == JSON:
+        return
+    media_type, _, parameter = told.partition(b";")
+    if media_type.strip().lower() != JSON:
         raise WrongMediaType
-    if parameter.strip() and parameter.strip().lower().replace('"', "") != "charset=utf-8":
+    if parameter.strip() and parameter.strip().lower().replace(b'"', b"") != b"charset=utf-8":
         raise WrongMediaType("the body must be in UTF-8")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise WrongMediaType

@@ -22,14 +22,17 @@ class EchoKey:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        keys = [value for name, value in scope["headers"] if name == HEADER]
-        key = keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None
 
         async def send_with_key(message: Message) -> None:
-            if key is not None and message["type"] == "http.response.start":
+            if message["type"] == "http.response.start":
                 headers = message.setdefault("headers", [])
-                if all(name.lower() != HEADER for name, _ in headers):
+                if HEADER not in [name for name, _ in headers] and (key := _key_of(scope)) is not None:
                     message["headers"] = [*headers, (HEADER, key)]
             await send(message)
 
         await self._app(scope, receive, send_with_key)
+
+
+def _key_of(scope: Scope) -> bytes | None:
+    keys: list[bytes] = [value for name, value in scope["headers"] if name == HEADER]
+    return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None

@@ -8,7 +8,7 @@ gave the outcome `unavailable`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -188,10 +188,11 @@ class Forwarder:
     async def _ask_in_turn(self, ask: Callable[[int], Awaitable[AnswerT]], deadline: float) -> AnswerT | None:
         """Ask one replica after the other until one answers; None when the time is over."""
         turns = Turns()
-        waits = pauses(self._random)
+        waits: Iterator[float] | None = None
         while (left := deadline - self._clock()) >= LAST_ATTEMPT_S:
             replica_id = turns.next(self._replicas.leader, self._replicas.candidates())
             if replica_id is None:
+                waits = waits or pauses(self._random)
                 await asyncio.sleep(min(next(waits), left))
                 continue
             try:

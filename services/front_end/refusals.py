@@ -12,6 +12,7 @@ of it.
 """
 
 import math
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from services.common.errors import TooManyRefusals
@@ -49,6 +50,7 @@ class RefusalLimit:
         return min(self._burst, tokens + (now - at) * self._rate)
 
 
+@lru_cache(maxsize=MAX_ADDRESSES)
 def payer_of(host: str) -> str:
     """Whose bucket pays for a client: its IPv4 address, or its IPv6 network, for a network is what one customer has."""
     try:

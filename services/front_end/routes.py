@@ -44,7 +44,7 @@ from services.front_end.openapi import (
     TRADE_BODY,
     errors,
 )
-from services.front_end.shapes import StockPage, is_matched, stocks_json
+from services.front_end.shapes import StockPage, is_matched, order_json, stocks_json
 from services.front_end.stocks import How
 
 log = get_log(__name__)
@@ -153,7 +153,7 @@ def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
         """Read an order by its number."""
         number = read_value(request.path_params["number"], _NUMBER, "path", "number")
         order = await front_end.forwarder.order(number)
-        return json_response(OrderData(data=order).model_dump_json())
+        return json_response(order_json(order))
 
     @app.get("/orders", tags=["orders"], responses=errors(422, 503))
     async def list_orders(after: AfterNumber = 0, limit: Limit = 100) -> OrdersData:
@@ -164,12 +164,12 @@ def add_order_routes(app: FastAPI, front_end: FrontEnd) -> None:
 
 def _read_key(request: Request) -> str | None:
     """The idempotency key that came with a trade, if one did. Raises InvalidRequest or RequestValidationError."""
-    keys = request.headers.getlist("idempotency-key")
+    keys = [value for name, value in request.scope["headers"] if name == b"idempotency-key"]
     if not keys:
         return None
     if len(keys) > 1:
         raise InvalidRequest("a trade has one Idempotency-Key")
-    return read_value(keys[0], _KEY, "header", "Idempotency-Key")
+    return read_value(keys[0].decode("latin-1"), _KEY, "header", "Idempotency-Key")
 
 
 async def _place(front_end: FrontEnd, trade: Trade, host: str, *, told_key: bool) -> Response:
@@ -185,7 +185,7 @@ async def _place(front_end: FrontEnd, trade: Trade, host: str, *, told_key: bool
     headers = {"Location": f"/orders/{order.number}"}
     if outcome.replayed and told_key:
         headers["Idempotency-Replayed"] = "true"
-    return Response(OrderData(data=order).model_dump_json(), 201, headers, "application/json")
+    return Response(order_json(order), 201, headers, "application/json")
 
 
 def add_inside_routes(app: FastAPI, front_end: FrontEnd) -> None:

@@ -7,7 +7,7 @@ outside, which no float is sure to become. A name needs no escaping: its charact
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.common.models import Stock, StockAnswer
+from services.common.models import Order, Stock, StockAnswer
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -22,6 +22,12 @@ def stock_json(stock: Stock) -> bytes:
 def stocks_json(stocks: Iterable[Stock]) -> bytes:
     """Stocks as a JSON array."""
     return b"[" + b",".join(map(stock_json, stocks)) + b"]"
+
+
+def order_json(order: Order) -> bytes:
+    """The answer that tells an order: `{"data":{"number":17,"name":"X","type":"buy","quantity":3}}`."""
+    trade = f'"name":"{order.name}","type":"{order.type}","quantity":{order.quantity}'
+    return f'{{"data":{{"number":{order.number},{trade}}}}}'.encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
