@@ -13,6 +13,7 @@ from eval.cache_replacement.results import Result
 from eval.cache_replacement.run import CacheSettings, Experiment
 from eval.cache_replacement.show import LiveCache, print_result
 from eval.interrupt import stop_on_signals
+from eval.json_text import to_json
 
 FAILED = 1
 INTERRUPTED = 130
@@ -41,7 +42,7 @@ def run_command(settings: CacheSettings, out: Path, *, as_json: bool) -> int:
     except asyncio.CancelledError:
         return INTERRUPTED
     out.mkdir(parents=True, exist_ok=True)
-    text = result.model_dump_json(indent=2) + "\n"
+    text = to_json(result)
     (out / "cache_replacement.json").write_text(text, encoding="utf-8")
     plot_result(result, out)
     if as_json:

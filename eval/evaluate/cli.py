@@ -102,6 +102,30 @@ def distance(  # noqa: PLR0913, PLR0917 - every flag is an argument
     raise typer.Exit(run_command(chosen_settings(QUICK if quick else FULL, _command(), flags), out, as_json=as_json))
 
 
+@app.command(epilog="Examples: bazaar evaluate cache; bazaar evaluate cache --quick --json")
+def cache(
+    quick: Quick = False, seed: Seed = None, out: Out = RESULTS / "cache_replacement", as_json: Json = False
+) -> None:
+    """What is cached over time and what replaces what, as a picture; hit ratio against size and trades."""
+    from eval.cache_replacement.command import chosen_settings, run_command
+
+    raise typer.Exit(run_command(chosen_settings(quick=quick, seed=seed), out, as_json=as_json))
+
+
+@app.command(epilog="Examples: bazaar evaluate crash; bazaar evaluate crash --rounds 20 --seed 7")
+def crash(
+    quick: Quick = False,
+    rounds: Annotated[int | None, typer.Option(min=1, max=1_000, help="Kills, one after the other; 12.")] = None,
+    seed: Seed = None,
+    out: Out = RESULTS / "crash",
+    as_json: Json = False,
+) -> None:
+    """Kill replicas under the lab's clients, the leader in half of the rounds, and see what clients and disks show."""
+    from eval.crash.command import chosen_settings, run_command
+
+    raise typer.Exit(run_command(chosen_settings(quick=quick, rounds=rounds, seed=seed), out, as_json=as_json))
+
+
 @app.command("all", epilog="Examples: bazaar evaluate all --quick; bazaar evaluate all")
 def everything(
     quick: Quick = False,

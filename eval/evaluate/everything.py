@@ -6,17 +6,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from pydantic import BaseModel
+
+import eval.cache_replacement.command as cache
+import eval.cache_replacement.plot
+import eval.crash.command as crash
+import eval.crash.plot
 import eval.distance.command as distance
 import eval.distance.plot
 import eval.latency.command as latency
 import eval.latency.plot
 from client.console import make_console
+from eval.cache_replacement.results import Result as CacheResult
+from eval.crash.report import Report
 from eval.latency.results import LatencySettings, Result
 from services.cluster.errors import CannotDo
 
 INTERRUPTED = 130
+
+ResultT = TypeVar("ResultT", bound=BaseModel)
 
 
 class Experiment(NamedTuple):
@@ -33,8 +43,10 @@ class Experiment(NamedTuple):
 
 def experiments() -> Iterator[Experiment]:
     """In the order in which they are run."""
-    yield Experiment("latency", _run_latency, _plotter(eval.latency.plot.plot_result))
-    yield Experiment("distance", _run_distance, _plotter(eval.distance.plot.plot_result))
+    yield Experiment("latency", _run_latency, _plotter(eval.latency.plot.plot_result, Result))
+    yield Experiment("distance", _run_distance, _plotter(eval.distance.plot.plot_result, Result))
+    yield Experiment("cache_replacement", _run_cache, _plotter(eval.cache_replacement.plot.plot_result, CacheResult))
+    yield Experiment("crash", _run_crash, _plotter(eval.crash.plot.plot_result, Report))
 
 
 def run_all(out: Path, *, quick: bool, as_json: bool) -> int:
@@ -83,5 +95,13 @@ def _settings(settings: LatencySettings, name: str, quick: bool) -> LatencySetti
     return settings.model_copy(update={"command": f"bazaar evaluate {name}" + (" --quick" if quick else "")})
 
 
-def _plotter(plot: Callable[[Result, Path], object]) -> Callable[[Path, Path], object]:
-    return lambda source, out: plot(Result.model_validate_json(source.read_text(encoding="utf-8")), out)
+def _run_cache(quick: bool, out: Path, as_json: bool) -> int:
+    return cache.run_command(cache.chosen_settings(quick=quick), out, as_json=as_json)
+
+
+def _run_crash(quick: bool, out: Path, as_json: bool) -> int:
+    return crash.run_command(crash.chosen_settings(quick=quick), out, as_json=as_json)
+
+
+def _plotter(plot: Callable[[ResultT, Path], object], kind: type[ResultT]) -> Callable[[Path, Path], object]:
+    return lambda source, out: plot(kind.model_validate_json(source.read_text(encoding="utf-8")), out)

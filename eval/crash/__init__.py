@@ -1,0 +1,1 @@
+"""Replicas are killed under the lab's clients and brought back: what the clients notice, and what the disks hold."""
