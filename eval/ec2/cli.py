@@ -14,6 +14,7 @@ import typer
 from eval.ec2 import deployment, evaluation, release, state
 from eval.ec2.cost import REGION, cost_usd, describe_cost
 from eval.ec2.stack import IMAGE, TEMPLATE, Stack
+from eval.evaluate.cli import Mode
 from services.cluster.errors import CannotDo
 
 WHOSE_ADDRESS = "https://checkip.amazonaws.com"
@@ -79,15 +80,22 @@ def deploy(
 
 @app.command(epilog="Examples: python -m eval.ec2 evaluate; python -m eval.ec2 evaluate --p 0.4 --iterations 50")
 def evaluate(
-    clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients at the same time.")] = 5,
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients at the same time, a process each.")] = 5,
     p: Annotated[list[float] | None, typer.Option("--p", min=0, max=1, help="Trade probability; repeatable.")] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Look-ups of each client.")] = 200,
+    iterations: Annotated[int, typer.Option(min=1, help="Look-ups of each client in a run.")] = 200,
+    repetitions: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
     state_dir: Folder = FOLDER,
 ) -> None:
-    """Run the clients on this computer against the machine; the results stay here."""
-    probabilities = p or evaluation.PROBABILITIES
-    passed = evaluation.evaluate(state.load(state_dir), state_dir, probabilities, clients, iterations, typer.echo)
+    """Run the clients on this computer against the machine, its cache on and off; the results stay here."""
+    wanted = evaluation.Wanted(p or evaluation.PROBABILITIES, clients, iterations, repetitions)
+    passed = evaluation.evaluate(state.load(state_dir), state_dir, wanted, typer.echo)
     raise typer.Exit(0 if passed else FAILED)
+
+
+@app.command(epilog="Example: python -m eval.ec2 cache off")
+def cache(mode: Annotated[Mode, typer.Argument(help="What the cache is to be.")], state_dir: Folder = FOLDER) -> None:
+    """Turn the machine's cache on or off; `evaluate` does it by itself, and leaves it on."""
+    evaluation.switch_cache(state.load(state_dir), state_dir, mode)
 
 
 @app.command(epilog="Example: python -m eval.ec2 fetch")

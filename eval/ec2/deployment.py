@@ -29,6 +29,7 @@ WILL_END = "sudo systemctl is-active machine-end.timer"
 UNPACK = "sudo rm -rf /opt/bazaar.new && sudo mkdir -p /opt/bazaar.new && sudo tar -xz -C /opt/bazaar.new"
 INSTALL = "sudo /opt/bazaar.new/eval/ec2/machine/install.sh"
 UNITS = "sudo systemctl list-units --all --plain --no-legend --no-pager 'bazaar*'"
+SWITCH = "cd /opt/bazaar && sudo -u bazaar .venv/bin/bazaar evaluate switch {mode} --data-dir /var/lib/bazaar"
 VERIFY = "cd /opt/bazaar && sudo -u bazaar .venv/bin/bazaar verify --data-dir /var/lib/bazaar"
 
 Say = Callable[[str], None]

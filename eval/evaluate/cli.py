@@ -3,6 +3,7 @@
 
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,14 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class Mode(StrEnum):
+    """What a cache is."""
+
+    ON = "on"
+    OFF = "off"
+
 
 Quick = Annotated[bool, typer.Option("--quick", help="Small: it works, but the figures mean little.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
@@ -146,6 +155,19 @@ def plot(
     from eval.evaluate.everything import plot_all
 
     raise typer.Exit(plot_all(out))
+
+
+@app.command(epilog="Examples: bazaar evaluate switch off; bazaar evaluate switch --data-dir /var/lib/bazaar on")
+def switch(
+    mode: Annotated[Mode, typer.Argument(help="What the caches are to be.")],
+    data_dir: Annotated[Path, typer.Option(help="Folder of the bazaar's data.", metavar="D")] = Path("data"),
+) -> None:
+    """Turn the caches of a running bazaar's front-ends on or off, on their machine: for --switch-cache."""
+    import asyncio
+
+    from eval.latency.switch import switch_caches
+
+    asyncio.run(switch_caches(data_dir, on=mode is Mode.ON))
 
 
 def _command() -> str:

@@ -1,7 +1,6 @@
 """The body of `bazaar evaluate latency`; `bazaar evaluate distance` is run by it, too."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from client.console import make_console
+from eval.interrupt import stop_on_signals
+from eval.json_text import to_json
 from eval.latency.plot import plot_result
 from eval.latency.results import LatencySettings, Result
 from eval.latency.run import Experiment
@@ -28,6 +29,8 @@ def chosen_settings(short: LatencySettings, command: str, flags: Mapping[str, ob
     given = {name: value for name, value in flags.items() if value is not None and value not in ([], ())}
     if "switch_cache" in given and "urls" not in given:
         raise UsageError("--switch-cache needs --url: a bazaar of its own is started anew for each mode")
+    if "urls" in given and "switch_cache" not in given:
+        given["caches"] = ("on",)  # one mode only; which one, the bazaar will say
     for name in ("probabilities", "round_trips_ms"):
         if name in given:
             given[name] = sorted(set(given[name]))  # type: ignore[call-overload]
@@ -62,7 +65,7 @@ def measure_command(
     except asyncio.CancelledError:
         return INTERRUPTED
     out.mkdir(parents=True, exist_ok=True)
-    text = result.model_dump_json(indent=1) + "\n"
+    text = to_json(result)
     (out / f"{name}.json").write_text(text, encoding="utf-8")
     plot(result, out)
     if as_json:
@@ -73,11 +76,7 @@ def measure_command(
 
 
 async def _run(name: str, settings: LatencySettings) -> Result:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
+    stop_on_signals()
     experiment = Experiment(settings)
     with LiveExperiment(name, experiment.steps, make_console(stderr=True)) as live:
         experiment.on_step = live.on_step

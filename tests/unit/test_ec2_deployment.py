@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -238,11 +239,10 @@ def test_results_say_where_they_come_from_when_the_evaluation_ran(
     machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (machine / "answer").write_text("3 of 3 replicas hold the same 7 orders\n")
-    monkeypatch.setattr(evaluation, "load_command", lambda url, *rest: ["echo", json.dumps([url, *rest])])
-    assert evaluation.evaluate(a_deployment(), tmp_path, [0.2, 1.0], 5, 9, silent)
+    monkeypatch.setattr(evaluation, "latency_command", lambda url, folder, wanted, out: ["mkdir", out])
+    assert evaluation.evaluate(a_deployment(), tmp_path, evaluation.Wanted(), silent)
     (results,) = (tmp_path / "results").iterdir()
-    assert json.loads((results / "load-p-0.2.json").read_text()) == ["http://127.0.0.1:8000", 5, 0.2, 9]
-    assert (results / "load-p-1.json").exists()
+    assert (results / "latency").exists()
     assert (results / "verify.txt").read_text() == "3 of 3 replicas hold the same 7 orders\n"
     origin = json.loads((results / "origin.json").read_text())
     assert origin["served_by"] == "m5a.xlarge in us-east-1"
@@ -252,11 +252,31 @@ def test_results_say_where_they_come_from_when_the_evaluation_ran(
 def test_evaluation_fails_when_a_load_or_the_verdict_does(
     machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "load_command", lambda *_: ["false"])
-    assert not evaluation.evaluate(a_deployment(), tmp_path / "load", [0.2], 5, 9, silent)
-    monkeypatch.setattr(evaluation, "load_command", lambda *_: ["true"])
+    wanted = evaluation.Wanted()
+    monkeypatch.setattr(evaluation, "latency_command", lambda *_: ["false"])
+    assert not evaluation.evaluate(a_deployment(), tmp_path / "load", wanted, silent)
+    monkeypatch.setattr(evaluation, "latency_command", lambda *_: ["true"])
     (machine / "status").write_text("1")
-    assert not evaluation.evaluate(a_deployment(), tmp_path / "verdict", [0.2], 5, 9, silent)
+    assert not evaluation.evaluate(a_deployment(), tmp_path / "verdict", wanted, silent)
+
+
+def test_machine_turns_its_cache_on_and_off_when_the_evaluation_asks(machine: Path, tmp_path: Path) -> None:
+    state.save(tmp_path, a_deployment())
+    result = CliRunner().invoke(app, ["cache", "off", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (machine / "commands").read_text() == deployment.SWITCH.format(mode="off") + "\n"
+
+
+def test_evaluation_measures_both_modes_of_the_machine_from_here() -> None:
+    wanted = evaluation.Wanted([0.2, 1.0], 2, 9, 1)
+    command = evaluation.latency_command("http://192.0.2.7:8000", Path("/a state"), wanted, Path("out"))
+    flags = dict(zip(command[3::2], command[4::2], strict=True))
+    assert command[1:3] == ["-m", "eval.latency"]
+    assert flags == {
+        "--url": "http://192.0.2.7:8000",
+        "--switch-cache": f"{sys.executable} -m eval.ec2 cache --state-dir '/a state'",
+        "--out": "out", "--clients": "2", "--iterations": "9", "--repetitions": "1", "--p": "1.0",
+    }  # fmt: skip
 
 
 def test_logs_are_brought_when_they_are_fetched(machine: Path, tmp_path: Path) -> None:
