@@ -46,7 +46,7 @@ def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ErrorData, **({"headers": wait} if code == 503 else {})} for code in codes}
 
 
-def make_app(
+def make_app(  # noqa: PLR0913 - all but one are given by name
     title: str,
     *,
     ready: Ready,

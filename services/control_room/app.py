@@ -1,11 +1,10 @@
 """Composition root of the supervisor's listener: one application for commands, with the secret, one for the page."""
 
-from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.cluster.control import create_control
 from services.cluster.supervisor import Supervisor
-from services.common.app import make_app
+from services.common.app import App, make_app
 from services.common.metrics import Metrics
 from services.control_room.door import Door
 from services.control_room.room import Room
@@ -19,7 +18,7 @@ def create_listener(room: Room, supervisor: Supervisor, secret: str, host: str) 
     return _Both(create_page(room, host), create_control(supervisor, room.watch.look, secret))
 
 
-def create_page(room: Room, host: str) -> FastAPI:
+def create_page(room: Room, host: str) -> App:
     """The page's side. Whatever changes something needs the room's token."""
     app = make_app(
         "The bazaar's control room",
@@ -28,7 +27,7 @@ def create_page(room: Room, host: str) -> FastAPI:
         max_requests=MOST_REQUESTS,
         with_docs=False,
     )
-    app.add_middleware(Door, token=room.token, host=host)
+    app.add_door(Door, room.token, host)
     add_page(app)
     add_room_routes(app, room)
     return app

@@ -18,6 +18,7 @@ from services.common.models import LeaderChange
 from services.control_room.figures import Point
 
 KEPT_MS = 300_000  # of timeline, points and outages
+SHORTEST_MS = 60_000
 KEPT_EVENTS = 100
 CAUSE_WITHIN_MS = 60_000  # a blow longer ago is not why a leader fell silent
 CLOCK_MS = 1_000  # a death may be told a little after the front-end has noticed it
@@ -44,10 +45,10 @@ SpanT = TypeVar("SpanT", Span, Outage)
 
 
 class Story(BaseModel):
-    """All of it, as the page draws it; events are newest first."""
+    """All of it, as the page draws it: from `from_ms` to `now_ms`, events newest first."""
 
     now_ms: int
-    kept_ms: int = KEPT_MS
+    from_ms: int
     timeline: dict[str, list[Span]]
     outages: list[Outage]
     points: list[Point]
@@ -60,6 +61,7 @@ class History:
     def __init__(self, names: Sequence[str]) -> None:
         self.last_fail_over: FailOver | None = None
         self.changes = 0  # grows with every event, so that whoever shows them knows
+        self._began_ms: int | None = None
         self._timeline: dict[str, deque[Span]] = {name: deque() for name in names}
         self._was_away: set[str] = set()
         self._outages: deque[Outage] = deque()
@@ -78,6 +80,7 @@ class History:
 
     def take(self, snapshot: Snapshot) -> None:
         """A look at the bazaar; later ones come later."""
+        self._began_ms = self._began_ms or snapshot.at_ms
         for service in snapshot.services:
             self._take_look(service, look_of(service, snapshot.leader), snapshot.at_ms)
             self._strikes[service.name] = service.strike
@@ -93,13 +96,15 @@ class History:
 
     def events(self, count: int) -> list[Event]:
         """The last ones, newest first."""
-        newest_first = sorted(self._events, key=lambda event: event.at_ms, reverse=True)
-        return newest_first[:count]
+        in_order = sorted(self._events, key=lambda event: event.at_ms)  # they may be told late
+        return in_order[-count:][::-1]
 
     def story(self, now_ms: int) -> Story:
-        """All that is remembered."""
+        """All that is remembered; a bazaar that is young has its first minute to fill."""
+        began_ms = min(self._began_ms or now_ms, now_ms - SHORTEST_MS)
         return Story(
             now_ms=now_ms,
+            from_ms=max(began_ms, now_ms - KEPT_MS),
             timeline={name: list(spans) for name, spans in self._timeline.items()},
             outages=list(self._outages),
             points=list(self._points),

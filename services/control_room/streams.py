@@ -17,7 +17,7 @@ class Streams:
     def __init__(self, most: int = MOST_STREAMS) -> None:
         self.count = 0
         self.arrived = asyncio.Event()
-        self._most = most
+        self.most = most
         self._newest: dict[str, tuple[int, str]] = {}  # kind of message to its number and text
         self._number = 0
         self._changed = asyncio.Event()
@@ -36,8 +36,8 @@ class Streams:
 
     def check(self) -> None:
         """Raises Unavailable when no more may watch."""
-        if self.count >= self._most or self._is_closed:
-            raise Unavailable(f"{self._most} pages watch already; close one of them")
+        if self.count >= self.most or self._is_closed:
+            raise Unavailable(f"{self.most} pages watch already; close one of them")
 
     async def follow(self) -> AsyncIterator[tuple[str, str]]:
         """Kind and text of every message from now on, until all streams are closed."""

@@ -1,6 +1,6 @@
 // The plots: plain SVG, drawn anew with every story. All share the axis of time; outages are shaded through all of them.
 
-const LEFT = 92;
+const LEFT = 84;
 const RIGHT = 10;
 const ROW = 24;
 
@@ -21,8 +21,8 @@ function stage(box, height, label) {
 }
 
 function timeScale(story, width) {
-  const begin = story.now_ms - story.kept_ms;
-  return (ms) => LEFT + (Math.min(Math.max(ms - begin, 0), story.kept_ms) / story.kept_ms) * (width - LEFT - RIGHT);
+  const all = story.now_ms - story.from_ms;
+  return (ms) => LEFT + (Math.min(Math.max(ms - story.from_ms, 0), all) / all) * (width - LEFT - RIGHT);
 }
 
 function shadeOutages(root, story, x, height) {
@@ -33,11 +33,15 @@ function shadeOutages(root, story, x, height) {
   }
 }
 
-function drawMinutes(root, story, x, y) {
-  for (let minutes = 5; minutes >= 0; minutes -= 1) {
-    const at = x(story.now_ms - minutes * 60_000);
-    const anchor = minutes === 0 ? "end" : minutes === 5 ? "start" : "middle";
-    root.append(svg("text", { x: at, y, "text-anchor": anchor }, minutes === 0 ? "now" : `−${minutes} min`));
+function drawTimes(root, story, x, y) {
+  const all = (story.now_ms - story.from_ms) / 1000;
+  const room = Math.floor((x(story.now_ms) - LEFT) / 72);
+  const step = [15, 30, 60, 120].find((seconds) => all / seconds <= room) ?? 300;
+  root.append(svg("text", { x: x(story.now_ms), y, "text-anchor": "end" }, "now"));
+  for (let seconds = step; seconds <= all; seconds += step) {
+    const text = seconds % 60 === 0 ? `−${seconds / 60} min` : `−${seconds} s`;
+    const anchor = all - seconds < step / 4 ? "start" : "middle";
+    root.append(svg("text", { x: x(story.now_ms - seconds * 1000), y, "text-anchor": anchor }, text));
   }
 }
 
@@ -49,7 +53,7 @@ export function drawTimeline(box, story) {
   const names = Object.keys(story.timeline).sort((a, b) => order(a).localeCompare(order(b)));
   const height = names.length * ROW + 18;
   const states = names.map((name) => `${name} ${story.timeline[name].at(-1)?.look ?? "unknown"}`);
-  const { root, width } = stage(box, height, `States over the last five minutes; now: ${states.join(", ")}`);
+  const { root, width } = stage(box, height, `States over the last minutes; now: ${states.join(", ")}`);
   const x = timeScale(story, width);
   shadeOutages(root, story, x, names.length * ROW);
   names.forEach((name, row) => {
@@ -57,7 +61,7 @@ export function drawTimeline(box, story) {
     root.append(svg("text", { class: "name", x: 0, y: y + 13 }, name));
     for (const span of story.timeline[name]) drawSpan(root, span, x, y, story.now_ms);
   });
-  drawMinutes(root, story, x, height - 3);
+  drawTimes(root, story, x, height - 3);
 }
 
 function drawSpan(root, span, x, y, now) {
@@ -80,23 +84,26 @@ export function drawRate(box, key, story) {
   const top = niceTop(Math.max(10, ...story.points.flatMap((point) => kinds.map((kind) => point.figures[kind].per_s))));
   const height = 118;
   const last = story.points.at(-1)?.figures;
-  const label = `Requests a second over the last five minutes; now: ${kinds.map((kind) => `${SERIES[kind]} ${shown(last?.[kind].per_s)}`).join(", ")}`;
+  const label = `Requests a second over the last minutes; now: ${kinds.map((kind) => `${SERIES[kind]} ${shown(last?.[kind].per_s)}`).join(", ")}`;
   const { root, width } = stage(box, height, label);
   const x = timeScale(story, width);
   const y = (value) => 8 + (1 - value / top) * (height - 28);
   shadeOutages(root, story, x, height - 18);
   for (const share of [0, 0.5, 1]) drawGrid(root, width, y(share * top), (share * top).toLocaleString("en-US"));
-  for (const kind of kinds) drawLine(root, story.points, x, (point) => y(point.figures[kind].per_s), kind, "");
-  drawMinutes(root, story, x, height - 3);
+  for (const kind of kinds) drawLine(root, story.points, x, (point) => rateAt(point.figures[kind].per_s, kind, y), kind, "");
+  drawTimes(root, story, x, height - 3);
   showKey(key, kinds.map((kind) => [kind, `${SERIES[kind]} ${shown(last?.[kind].per_s)}`]));
 }
+
+// No line of errors where there are none: it would lie on the axis and cry wolf.
+const rateAt = (value, kind, y) => (kind === "error" && value === 0 ? null : y(value));
 
 export function drawLatency(box, key, story) {
   const kinds = ["hit", "miss", "trade"];
   const height = 150;
   const last = lastFigures(story.points, kinds);
   const words = kinds.map((kind) => `${SERIES[kind]} ${shown(last[kind]?.p50_ms)} / ${shown(last[kind]?.p99_ms)}`);
-  const { root, width } = stage(box, height, `Latency over the last five minutes in milliseconds, p50 and p99; last: ${words.join(", ")}`);
+  const { root, width } = stage(box, height, `Latency over the last minutes in milliseconds, p50 and p99; last: ${words.join(", ")}`);
   const x = timeScale(story, width);
   const [low, high] = [Math.log10(0.05), Math.log10(10_000)];
   const y = (ms) => 8 + (1 - (Math.log10(Math.min(Math.max(ms, 0.05), 10_000)) - low) / (high - low)) * (height - 28);
@@ -107,7 +114,7 @@ export function drawLatency(box, key, story) {
       drawLine(root, story.points, x, (point) => (point.figures[kind][`${share}_ms`] === null ? null : y(point.figures[kind][`${share}_ms`])), kind, share);
     }
   }
-  drawMinutes(root, story, x, height - 3);
+  drawTimes(root, story, x, height - 3);
   showKey(key, kinds.map((kind, n) => [kind, words[n]]));
 }
 
