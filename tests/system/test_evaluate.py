@@ -1,9 +1,12 @@
 """`bazaar evaluate` as it is run, with very few requests; and nothing is left when it is interrupted."""
 
+import shlex
 import signal
+import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eval.latency.results import Result
@@ -53,11 +56,28 @@ async def test_running_bazaar_is_measured_as_it_is_when_its_address_is_given(baz
     assert not (tmp_path / "results" / "cache.png").exists()
 
 
+async def test_both_modes_of_a_running_bazaar_are_measured_when_its_cache_can_be_switched(
+    bazaar: Bazaar, tmp_path: Path
+) -> None:
+    data_dir = str(bazaar.cluster.data_dir)
+    switch = shlex.join([sys.executable, "-m", "services.cluster", "evaluate", "switch", "--data-dir", data_dir])
+    flags = ("latency", "--quick", "--p", "0", "--iterations", "6", "--clients", "2", "--url", bazaar.url)
+    async with evaluate(tmp_path, *flags, "--switch-cache", switch) as run:
+        result = await result_of(run)
+    assert {each.cache for each in result.runs} == {"on", "off"}
+    assert (tmp_path / "results" / "cache.png").exists()
+    async with bazaar.cluster.client() as client:
+        assert (await client.look_up("GameStart")).cache != "off", "it is left on"
+
+
 async def test_nothing_is_left_and_nothing_written_when_it_is_interrupted(tmp_path: Path) -> None:
     async with evaluate(tmp_path, "latency", "--iterations", "100000", "--p", "0") as run:
         await run.wait_until(run.has_begun)
+        started = psutil.Process(run.process.pid).children(recursive=True)
+        assert len(started) == 5 + 1 + 5, "clients, supervisor, services"
         run.process.send_signal(signal.SIGINT)
         assert await run.end() == (130, "", "")
+        await run.wait_until(lambda: not any(each.is_running() for each in started))
     assert not (tmp_path / "results").exists()
 
 
