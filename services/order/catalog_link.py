@@ -68,7 +68,7 @@ class CatalogLink:
             return "not_decided"
         trades = choose()
         request = self._request(trades)
-        assert not any(self._log.find(trade.key) for trade in trades), "a key that is in the log is not decided again"
+        assert not self._log.find([trade.key for trade in trades]), "a key that is in the log is not decided again"
         if not trades:
             return "decided"
         answer = await self._ask(request, DECIDE_S)

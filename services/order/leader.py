@@ -6,9 +6,10 @@ because the catalog decides, and a leader's log takes only what continues it (do
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from services.common.background import ends_process
 from services.common.batching import Batcher, BatcherFull
@@ -23,6 +24,10 @@ PAUSE_MIN_S = 0.02
 PAUSE_MAX_S = 0.2
 
 
+Ended: TypeAlias = Literal["unknown_stock", "unavailable", "unknown"]
+"""How waiting for an entry can end without one."""
+
+
 @dataclass(eq=False)
 class Pending:
     """A key in the queue: once, however many wait for it. `trade` is what the first of them sent."""
@@ -32,6 +37,13 @@ class Pending:
     waiters: int = 0
     may_be_decided: bool = False
     place: "asyncio.Future[None] | None" = None
+
+    @property
+    def now(self) -> "Entry | Ended":
+        """Its entry; without one: unknown if a decision may have looked at it, or somebody else waits for it."""
+        if self.entry.done():
+            return self.entry.result()
+        return "unknown" if self.may_be_decided or self.waiters > 1 else "unavailable"
 
 
 class Leader:
@@ -46,79 +58,95 @@ class Leader:
         self._queue: Batcher[Pending, None] = Batcher(self._decide, max_batch=MAX_TRADES, max_waiting=MAX_QUEUE)
         log_.on_taken = self._on_taken
 
-    async def trade(self, trade: Trade, deadline: float) -> TradeOutcome:
-        """See that `trade` is decided once and remembered everywhere; say what became of it by the deadline."""
+    async def trades(self, trades: Sequence[Trade], deadline: float) -> list[TradeOutcome]:
+        """See that each trade is decided once and remembered everywhere; say by the deadline what became of it."""
         if self._log.generation is None:
-            return TradeOutcome(result="unavailable")
+            return [TradeOutcome(result="unavailable")] * len(trades)
         came_at = self._runtime.monotonic()
-        entry = self._log.find(trade.key)
-        is_replay = entry is not None
-        if entry is None:
-            if trade.name not in self._log.names:
-                return TradeOutcome(result="unknown_stock")
-            decided = await self._decided(trade, deadline)
-            if not isinstance(decided, Entry):
-                return TradeOutcome(result=decided)
-            entry = decided
+        known = self._log.find([trade.key for trade in trades])  # in one step with queueing what is not known
+        asked = [known.get(trade.key) or self._queued(trade) for trade in trades]
+        waiting = [each for each in asked if isinstance(each, Pending)]
         try:
-            async with asyncio.timeout(deadline - self._runtime.monotonic()):
-                await self._remembered(entry.position, came_at)
-        except TimeoutError:
-            return TradeOutcome(result="unknown")
-        await self._runtime.point("order.trade.replicated")
-        return _outcome(entry, trade, is_replay=is_replay)
+            await self._decided(waiting, deadline)
+            found = [each.now if isinstance(each, Pending) else each for each in asked]
+        finally:
+            for pending in waiting:
+                self._leave(pending)
+        await self._remembered([each.position for each in found if isinstance(each, Entry)], came_at, deadline)
+        return [
+            self._outcome(trade, each, came_at, is_replay=trade.key in known)
+            for trade, each in zip(trades, found, strict=True)
+        ]
 
     async def close(self) -> None:
         """Stop deciding."""
         await self._queue.close()
 
-    async def _remembered(self, position: int, came_at: float) -> None:
-        """Return when the entry is replicated, and cannot have been left out by a rebuild before the trade came.
+    def _queued(self, trade: Trade) -> "Pending | Ended":
+        """A place in the queue for a key that is not in the log, shared by all who wait for it."""
+        if trade.name not in self._log.names:
+            return "unknown_stock"
+        pending = self._pending.get(trade.key)
+        if pending is None:
+            pending = Pending(trade, asyncio.get_running_loop().create_future())
+            try:
+                pending.place = self._queue.enqueue(pending)
+            except BatcherFull:
+                return "unavailable"
+            self._pending[trade.key] = pending
+        pending.waiters += 1
+        return pending
+
+    async def _decided(self, waiting: Sequence[Pending], deadline: float) -> None:
+        """Return when the entry of every key is in the log, wherever it comes from, or at the deadline."""
+        entries = {pending.entry for pending in waiting}
+        if entries:
+            await asyncio.wait(entries, timeout=deadline - self._runtime.monotonic())
+
+    def _leave(self, pending: Pending) -> None:
+        """One waits no longer; a key that nobody waits for is taken out of the queue."""
+        pending.waiters -= 1
+        if pending.waiters:
+            return
+        if self._pending.get(pending.trade.key) is pending:
+            del self._pending[pending.trade.key]
+        if pending.place is not None:
+            pending.place.cancel()
+
+    async def _remembered(self, positions: Sequence[int], came_at: float, deadline: float) -> None:
+        """Return when all these entries are remembered, or at the deadline."""
+        if not positions:
+            return
+        last = max(positions)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline - self._runtime.monotonic()):
+                await self._replication.reach(last)
+                while not self._is_remembered(last, came_at):
+                    if not await self._link.refresh():
+                        await asyncio.sleep(PAUSE_MAX_S)
+        await self._runtime.point("order.trade.replicated")
+
+    def _is_remembered(self, position: int, came_at: float) -> bool:
+        """Whether an entry is replicated, and cannot have been left out by a rebuild before the trade came.
 
         A rebuilt catalog has what a follower has. What some follower lacks it may have lost, if this replica was
         declared lost: then the catalog must have answered in this log's generation since the trade came. The decision
         itself is such an answer, so only a key that was in the log before may cost a question (docs/decisions/0009).
         """
-        await self._replication.reach(position)
-        while not (self._replication.is_everywhere(position) or self._link.is_confirmed_since(came_at)):
-            if not await self._link.refresh():
-                await asyncio.sleep(PAUSE_MAX_S)
+        is_safe = self._replication.is_everywhere(position) or self._link.is_confirmed_since(came_at)
+        return is_safe and self._replication.replicated.position >= position
 
-    async def _decided(self, trade: Trade, deadline: float) -> "Entry | Literal['unavailable', 'unknown']":
-        """Wait in the queue until the key's entry is in the log, wherever it comes from.
-
-        At the deadline: unavailable, and the trade leaves the queue, if nobody else waits for the key and no decision
-        that may have looked at it was asked for; else unknown.
-        """
-        pending = self._pending.get(trade.key) or self._enqueue(trade)
-        if pending is None:
-            return "unavailable"
-        pending.waiters += 1
-        try:
-            await asyncio.wait([pending.entry], timeout=deadline - self._runtime.monotonic())
-            if pending.entry.done():
-                return pending.entry.result()
-            return "unknown" if pending.may_be_decided or pending.waiters > 1 else "unavailable"
-        finally:
-            pending.waiters -= 1
-            if pending.waiters == 0:
-                self._leave(pending)
-
-    def _enqueue(self, trade: Trade) -> Pending | None:
-        pending = Pending(trade, asyncio.get_running_loop().create_future())
-        try:
-            pending.place = self._queue.enqueue(pending)
-        except BatcherFull:
-            return None
-        self._pending[trade.key] = pending
-        return pending
-
-    def _leave(self, pending: Pending) -> None:
-        """Take a key that nobody waits for out of the queue."""
-        if self._pending.get(pending.trade.key) is pending:
-            del self._pending[pending.trade.key]
-        if pending.place is not None:
-            pending.place.cancel()
+    def _outcome(self, trade: Trade, found: "Entry | Ended", came_at: float, *, is_replay: bool) -> TradeOutcome:
+        """What to say of a trade whose entry was found, or whose waiting ended without one."""
+        if not isinstance(found, Entry):
+            return TradeOutcome(result=found)
+        if not self._is_remembered(found.position, came_at):
+            return TradeOutcome(result="unknown")
+        if not found.is_of(trade):
+            return TradeOutcome(result="other_content")
+        if found.number is None:
+            return TradeOutcome(result="refused", replayed=is_replay)
+        return TradeOutcome(result="accepted", number=found.number, replayed=is_replay)
 
     def _on_taken(self, entry: Entry) -> None:
         """The log has a new entry, from wherever: whoever waits for its key goes on."""
@@ -150,12 +178,3 @@ def _choose(batch: Sequence[Pending], asked: dict[Pending, bool]) -> list[Trade]
     for pending in chosen:
         pending.may_be_decided = True
     return [pending.trade for pending in chosen]
-
-
-def _outcome(entry: Entry, trade: Trade, *, is_replay: bool) -> TradeOutcome:
-    """What the entry under the trade's key says to whoever sent the trade."""
-    if not entry.is_of(trade):
-        return TradeOutcome(result="other_content")
-    if entry.number is None:
-        return TradeOutcome(result="refused", replayed=is_replay)
-    return TradeOutcome(result="accepted", number=entry.number, replayed=is_replay)

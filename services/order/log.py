@@ -64,9 +64,10 @@ class OrderLog:
 
     # Reading.
 
-    def find(self, key: str) -> Entry | None:
-        """The entry with this key, on the disk already or not."""
-        return self._unsaved.get(key) or self._store.find(key)
+    def find(self, keys: list[str]) -> dict[str, Entry]:
+        """The entries with these keys that there are, on the disk already or not."""
+        found = {entry.key: entry for entry in self._store.find(keys)}
+        return found | {key: self._unsaved[key] for key in keys if key in self._unsaved}
 
     def head_of(self, position: int) -> str | None:
         """The digest at a position, None beyond the head."""

@@ -1,6 +1,5 @@
 """One replica as a whole: log, follower, leader and queries put together."""
 
-import asyncio
 from collections.abc import Mapping
 
 from services.common.http import Peer
@@ -73,5 +72,4 @@ class Replica:
     async def trades(self, request: TradesRequest) -> TradesAnswer:
         """Act as the leader for a batch of trades; all are answered in time."""
         deadline = self._runtime.monotonic() + request.time_left
-        outcomes = await asyncio.gather(*(self._leader.trade(trade, deadline) for trade in request.trades))
-        return TradesAnswer(outcomes=outcomes)
+        return TradesAnswer(outcomes=await self._leader.trades(request.trades, deadline))

@@ -1,5 +1,6 @@
 """A replica's database: generation, initial stocks, and the order log, one row an entry."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,10 +44,10 @@ class LogStore:
         rows = self._database.read(query)
         return Head(position=rows[0][0], number=rows[0][1] or 0, digest=rows[0][2]) if rows else None
 
-    def find(self, key: str) -> Entry | None:
-        """The entry with this key."""
-        rows = self._database.read(f"SELECT {COLUMNS} FROM log WHERE key = ?", (key,))  # noqa: S608 - a constant
-        return _entry(rows[0]) if rows else None
+    def find(self, keys: list[str]) -> list[Entry]:
+        """The entries with these keys."""
+        query = f"SELECT {COLUMNS} FROM log WHERE key IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
+        return [_entry(row) for row in self._database.read(query, (json.dumps(keys),))]
 
     def at(self, position: int) -> Entry | None:
         """The entry at this position."""

@@ -87,8 +87,8 @@ def no_key_check_in_catalog() -> Iterator[None]:
 
 @bug("the leader takes its head and looks for the keys in two steps")
 def no_key_check_in_leader() -> Iterator[None]:
-    def find(self: OrderLog, key: str) -> Entry | None:
-        return None
+    def find(self: OrderLog, keys: list[str]) -> dict[str, Entry]:
+        return {}
 
     with patch.object(OrderLog, "find", find):
         yield
@@ -275,9 +275,8 @@ def rebuilt_from_one() -> Iterator[None]:
 def refusals_forgotten() -> Iterator[None]:
     find = OrderLog.find
 
-    def forgetful(self: OrderLog, key: str) -> Entry | None:
-        entry = find(self, key)
-        return entry if entry is None or entry.number is not None else None
+    def forgetful(self: OrderLog, keys: list[str]) -> dict[str, Entry]:
+        return {key: entry for key, entry in find(self, keys).items() if entry.number is not None}
 
     with patch.object(OrderLog, "find", forgetful):
         yield

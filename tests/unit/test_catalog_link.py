@@ -44,7 +44,7 @@ class Linked:
         return await self.fetch(until) if self.fetch else False
 
     async def decide(self, *trades: Trade) -> Result:
-        return await self.link.decide(lambda: [trade for trade in trades if self.log.find(trade.key) is None])
+        return await self.link.decide(lambda: [trade for trade in trades if not self.log.find([trade.key])])
 
     def saying(self, **changes: object) -> DecideAnswer:
         """The catalog's answer to an empty request for everything, changed."""

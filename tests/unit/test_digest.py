@@ -1,6 +1,7 @@
 """The digest chain: what it covers, and what it lets follow."""
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -34,6 +35,9 @@ def test_digest_of_an_entry_is_over_the_digest_before_and_its_canonical_json() -
 
 def test_digest_is_ascii_when_a_key_holds_quotes_and_backslashes() -> None:
     entry = entry_after(empty_head(STOCKS), buy('"\\~!'))
+    named = {name: value for name, value in entry.model_dump().items() if name != "digest"}
+    canonical = json.dumps(named, sort_keys=True, separators=(",", ":"))
+    assert entry.digest == sha256(initial_digest(STOCKS) + canonical)
     assert entry.digest == entry_digest(initial_digest(STOCKS), entry)
     assert follows(entry, empty_head(STOCKS))
 

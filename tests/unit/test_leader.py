@@ -48,7 +48,7 @@ class Trading:
 
     async def trade(self, key: str, seconds: float = 10.0, *, quantity: int = 1, sell: bool = False) -> TradeOutcome:
         trade = make_trade(key, quantity=quantity, kind="sell" if sell else "buy")
-        return await self.leader.trade(trade, self.outside.clock() + seconds)
+        return (await self.leader.trades([trade], self.outside.clock() + seconds))[0]
 
     def begin(self, key: str, seconds: float = 10.0, *, quantity: int = 1) -> "asyncio.Future[TradeOutcome]":
         return asyncio.ensure_future(self.trade(key, seconds, quantity=quantity))
@@ -187,10 +187,10 @@ def test_other_content_is_told_when_the_key_waits_with_another_trade(path: Path,
 async def test_a_trade_is_refused_without_an_entry_when_there_is_no_such_stock(path: Path) -> None:
     async with trading(path) as made:
         trade = make_trade("a", name="Unknown")
-        assert await made.leader.trade(trade, made.outside.clock() + 1) == TradeOutcome(result="unknown_stock")
+        assert await made.leader.trades([trade], made.outside.clock() + 1) == [TradeOutcome(result="unknown_stock")]
         assert made.catalog.requests == []
         assert await made.trade("a") == accepted(1)
-        assert await made.leader.trade(trade, made.outside.clock() + 1) == OTHER_CONTENT
+        assert await made.leader.trades([trade], made.outside.clock() + 1) == [OTHER_CONTENT]
 
 
 @in_fake_time

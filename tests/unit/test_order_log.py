@@ -219,7 +219,7 @@ async def test_unsaved_entries_are_not_handed_out_when_the_disk_is_slow(path: Pa
         assert [order.number for order in log.orders(0, 10)] == [1, 2]
         assert log.order(3) is None
         # To itself it knows them: their keys, their digests, and what it sends on.
-        assert log.find("key-3") == chain.entries[2]
+        assert log.find(["key-3"]) == {"key-3": chain.entries[2]}
         assert log.head_of(3) == chain.head(3).digest
         assert log.taken_after(1) == chain.after(1)
         waiter = asyncio.ensure_future(log.fsynced.reach(3))
@@ -373,7 +373,7 @@ async def test_memory_is_bounded_and_nothing_is_missing_when_the_log_is_larger_t
         assert len(log.taken_after(head - MAX_ENTRIES)) == MAX_ENTRIES
         assert len(log.taken_after(first - 1)) == MAX_ENTRIES
         for entry in (chain.entries[0], chain.entries[first - 2], chain.entries[-1]):
-            assert log.find(entry.key) == entry
+            assert log.find([entry.key]) == {entry.key: entry}
 
 
 @pytest.mark.parametrize(
@@ -515,7 +515,7 @@ def test_nothing_is_taken_while_a_generation_is_being_adopted(path: Path, point:
                         with pytest.raises(OtherGeneration):
                             log.take(generation, entries)
                 assert log.generation is None
-                assert log.find("key-1") == chain.entries[0]
+                assert log.find(["key-1"]) == {"key-1": chain.entries[0]}
 
             outside.at[point] = look
             adopting = asyncio.ensure_future(log.adopt(2, STOCKS))

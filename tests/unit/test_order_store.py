@@ -53,7 +53,7 @@ def test_nothing_is_found_when_the_database_is_new(store: LogStore) -> None:
     assert store.generation() is None
     assert store.initial() == []
     assert store.last() is None
-    assert store.find("key-1") is None
+    assert store.find(["key-1"]) == []
     assert store.at(1) is None
     assert store.order(1) is None
     assert store.after(0, 10) == []
@@ -76,7 +76,7 @@ def test_every_field_comes_back_when_the_database_is_opened_again(path: Path) ->
     assert store.generation() == 2**40
     assert store.initial() == stocks
     assert store.after(0, 10) == entries
-    assert [store.find(entry.key) for entry in entries] == entries
+    assert [found for entry in entries for found in store.find([entry.key])] == entries
     assert [store.at(entry.position) for entry in entries] == entries
     store.close()
 
@@ -117,11 +117,9 @@ def test_pages_are_in_order_and_bounded_when_entries_are_read(store: LogStore) -
 
 def test_keys_differ_when_only_their_case_does(store: LogStore) -> None:
     store.append([_entry(1, key="abc"), _entry(2, key="ABC")])
-    upper, lower = store.find("ABC"), store.find("abc")
-    assert upper is not None
-    assert lower is not None
+    (upper,), (lower,) = store.find(["ABC"]), store.find(["abc"])
     assert (lower.position, upper.position) == (1, 2)
-    assert store.find("Abc") is None
+    assert store.find(["Abc"]) == []
 
 
 @pytest.mark.parametrize("twice", ["position", "key", "number"])
