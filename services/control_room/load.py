@@ -16,6 +16,7 @@ from services.common.models import Message
 MOST_CLIENTS = 50
 LONGEST_S = 600
 CHECKING_S = 60.0  # for the clients to check all their orders at the end
+EARLY = "it was stopped before it had begun"
 ENDLESS = 1_000_000  # look-ups of each client: the time is over long before
 
 
@@ -93,7 +94,8 @@ class LoadControl:
                 with suppress(ProcessLookupError):
                     process.kill()
             await asyncio.gather(reading, process.wait(), return_exceptions=True)
-        report = read_report(output, request)
+        was_early = not output and self.view.state == "checking" and process.returncode != -signal.SIGKILL
+        report = LoadView(request=request, result=EARLY) if was_early else read_report(output, request)
         self._become(report, f"ended: {report.result}")
 
     def _become(self, view: LoadView, text: str | None = None) -> None:

@@ -209,12 +209,14 @@ function showEntries(list, entries) {
 
 // Load and events.
 
+const VERDICTS = { true: " All is well.", false: " A check failed." };
+
 export function showLoad(load) {
   const running = load.request && `${load.request.clients} clients, p = ${load.request.p}`;
   const texts = {
     running: () => `Running: ${running}, for ${load.request.seconds} s.`,
     checking: () => "The clients check all their orders.",
-    idle: () => (load.result === null ? "No load runs." : `Last load: ${load.result}. ${load.passed ? "All is well." : "A check failed."}`),
+    idle: () => (load.result === null ? "No load runs." : `Last load: ${load.result}.${VERDICTS[load.passed] ?? ""}`),
   };
   write(at("load-state"), texts[load.state]());
   at("load-form").querySelector("[type=submit]").setAttribute("aria-disabled", String(load.state !== "idle"));
