@@ -12,7 +12,6 @@ from services.common.models import (
     AdoptAnswer,
     AdoptRequest,
     AppendRequest,
-    EntriesAnswer,
     GenerationAnswer,
     LeaderNotice,
     OrdersAnswer,
@@ -60,9 +59,9 @@ def add_routes(app: FastAPI, replica: Replica) -> None:
         return await replica.queries.orders(after, limit)
 
     @app.get("/entries")
-    async def entries(after: After, limit: Limit = MAX_ENTRIES) -> EntriesAnswer:
+    async def entries(after: After, limit: Limit = MAX_ENTRIES) -> Response:
         replica.log.require_generation()
-        return replica.follower.entries(after, limit)
+        return message_response(replica.follower.entries(after, limit))
 
     @app.get("/generation")
     async def generation() -> GenerationAnswer:
