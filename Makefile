@@ -11,7 +11,7 @@ JOBS   ?= 3
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run bench install install-dev test test-output format lint types check lock clean
+.PHONY: help run bench pdf install install-dev test test-output format lint types check lock clean
 
 BIN := .venv/bin
 # The environment's own pip; or, where it could be made only without one, that of the interpreter it was made with.
@@ -30,6 +30,10 @@ run: .venv/runtime.stamp ## start the whole bazaar, until Ctrl-C (installs it fi
 
 bench: .venv/runtime.stamp ## measure the bazaar beside bare uvicorn and FastAPI; ARGS="--quick" takes a minute
 	@exec $(BIN)/bazaar bench $(ARGS)
+
+# Beside what install-dev brings it needs Pango, which most systems with a desktop or a browser have; it says so.
+pdf: .venv/dev.stamp ## make docs/pdf/*.pdf of the documents that are handed in; tells the number of pages
+	@$(BIN)/python -m eval.pdf
 
 install: .venv/runtime.stamp ## install the bazaar into .venv
 

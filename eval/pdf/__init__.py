@@ -1,0 +1,1 @@
+"""The documents as PDF, from the same Markdown that is read everywhere else."""
