@@ -18,7 +18,7 @@ from services.common.models import Entry
 from services.front_end import forwarder as forwarding
 from services.front_end.cache import Cache
 from services.order import catalog_link, log, replication
-from services.order.leader import Leader
+from services.order.leader import Leader, Pending
 from services.order.log import OrderLog
 from services.order.queries import Queries
 from services.order.replication import Replication
@@ -41,10 +41,10 @@ def bug(says: str) -> Callable[[Callable[[], Iterator[None]]], Plant]:
 
 @bug("a replica acknowledges before the followers and its own disk have the order")
 def no_replication() -> Iterator[None]:
-    async def reach(self: Replication, position: int) -> None:
-        self.push()
+    async def remembered(self: Leader, *_: Any) -> None:
+        self._replication.push()
 
-    with patch.object(Replication, "reach", reach):
+    with patch.object(Leader, "_remembered", remembered), patch.object(Leader, "_is_remembered", lambda *_: True):
         yield
 
 
@@ -222,13 +222,12 @@ def lost_is_taken_for_definite() -> Iterator[None]:
 
 @bug("the leader says that a trade was not executed although the catalog was asked")
 def asked_is_taken_for_definite() -> Iterator[None]:
-    decided = Leader._decided
+    now = vars(Pending)["now"].fget
 
-    async def careless(self: Leader, trade: Any, deadline: float) -> Any:
-        result = await decided(self, trade, deadline)
-        return "unavailable" if result == "unknown" else result
+    def careless(self: Pending) -> Any:
+        return "unavailable" if now(self) == "unknown" else now(self)
 
-    with patch.object(Leader, "_decided", careless):
+    with patch.object(Pending, "now", property(careless)):
         yield
 
 
