@@ -1,19 +1,15 @@
 """The body of `bazaar evaluate cache`."""
 
-import asyncio
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-import uvloop
 
 from client.console import make_console
 from eval.cache_replacement.plot import plot_result
 from eval.cache_replacement.results import Result
 from eval.cache_replacement.run import CacheSettings, Experiment
 from eval.cache_replacement.show import LiveCache, print_result
+from eval.deliver import deliver, run_to_end
 from eval.interrupt import stop_on_signals
-from eval.json_text import to_json
 
 FAILED = 1
 INTERRUPTED = 130
@@ -36,19 +32,10 @@ def run_command(settings: CacheSettings, out: Path, *, as_json: bool) -> int:
 
     Raises CannotDo. Ctrl-C ends everything at once and writes nothing.
     """
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            result = runner.run(_run(settings))
-    except asyncio.CancelledError:
+    result = run_to_end(_run(settings))
+    if result is None:
         return INTERRUPTED
-    out.mkdir(parents=True, exist_ok=True)
-    text = to_json(result)
-    (out / "cache_replacement.json").write_text(text, encoding="utf-8")
-    plot_result(result, out)
-    if as_json:
-        sys.stdout.write(text)
-    else:
-        print_result(result, make_console())
+    deliver(result, out / "cache_replacement.json", plot_result, print_result, as_json=as_json)
     return 0 if result.passed else FAILED
 
 

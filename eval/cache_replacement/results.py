@@ -45,15 +45,14 @@ class Trace(Condition):
     differences: list[int]
 
 
-class Sample(Condition):
-    """One load: look-ups counted after a warm-up. Counts are differences of the front-end's own, by GET /cache.
+class Counts(BaseModel):
+    """One load: look-ups counted after a warm-up. hits to invalidations: as the front-end counts them, by GET /cache.
 
     header_hits: look-ups answered `X-Cache: hit`. model_hits: those that an LRU by the book would have hit.
     differences: look-ups answered otherwise than it would. sessions_lost: how often the cache was emptied meanwhile
     because the catalog did not hear from the front-end in time, which no book knows.
     """
 
-    repetition: int
     look_ups: int
     trades: int
     header_hits: int
@@ -64,6 +63,12 @@ class Sample(Condition):
     model_hits: int
     differences: int
     sessions_lost: int
+
+
+class Sample(Condition, Counts):
+    """What was counted under one condition, the first time, the second, ..."""
+
+    repetition: int
 
     @property
     def hit_ratio(self) -> float:

@@ -103,7 +103,7 @@ class Experiment:
                             popularity=popularity,
                             p=p,
                             repetition=repetition,
-                            **counts._asdict(),
+                            **counts.model_dump(),
                         )
                     )
 

@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from client.bazaar import BazaarClient
 from client.errors import BazaarClientError
 from eval.cache_replacement.model import ModelCache
 from eval.cache_replacement.requests import Request
-from eval.cache_replacement.results import Step, observe
+from eval.cache_replacement.results import Counts, Step, observe
 from eval.processes import Failed, Processes, free_block, running
 from services.cluster.errors import CannotDo
 from services.cluster.topology import Settings
@@ -18,21 +18,6 @@ from services.cluster.topology import Settings
 NEW_SESSION = b"the cache has a session"
 
 How = Literal["hit", "miss", "off"]
-
-
-class Counts(NamedTuple):
-    """See `results.Sample`."""
-
-    look_ups: int
-    trades: int
-    header_hits: int
-    hits: int
-    misses: int
-    evictions: int
-    invalidations: int
-    model_hits: int
-    differences: int
-    sessions_lost: int
 
 
 class Visit:

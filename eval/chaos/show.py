@@ -7,7 +7,6 @@ from rich.table import Table
 
 from client.console import LiveBar
 from eval.chaos.report import Report, Round, Summary
-from eval.chaos.scenarios import Scenario
 from eval.witness import History
 
 SHOWN = 20  # rounds, problems and errors; the JSON has all of them
@@ -19,22 +18,22 @@ ROUND_CAPTION = (
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
-class LiveChaos(LiveBar):
+class LiveRounds(LiveBar):
     """One bar over all rounds, with the fault of this moment; only on a terminal."""
 
-    def __init__(self, rounds: int, history: History, console: Console) -> None:
+    def __init__(self, label: str, rounds: int, history: History, console: Console) -> None:
         self._history = history
-        super().__init__("chaos", rounds, MofNCompleteColumn(), console, "starting a bazaar")
+        super().__init__(label, rounds, MofNCompleteColumn(), console, "starting a bazaar")
 
-    def on_scenario(self, scenario: Scenario) -> None:
+    def on_fault(self, text: str) -> None:
         """A fault is about to strike."""
         history = self._history
-        text = f"{scenario.kind}  {len(history.operations):,} operations  {len(history.errors)} errors"
+        text = f"{text}  {len(history.operations):,} operations  {len(history.errors)} errors"
         self._progress.update(self._task, description=text)
 
-    def on_round(self, done: Round) -> None:
+    def on_round(self, number: int) -> None:
         """A fault is over."""
-        self._progress.update(self._task, completed=done.number)
+        self._progress.update(self._task, completed=number)
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -44,13 +43,18 @@ def print_report(report: Report, console: Console) -> None:
     for each in report.summaries:
         if each.is_met is not None:
             console.print(f"target of {each.kind}: {each.target} ms: {'met' if each.is_met else 'MISSED'}")
-    for word, texts in (("violation", report.problems), ("error", report.errors)):
+    print_wrong(report.problems, report.errors, console)
+    console.print(f"bazaar verify: {report.verify}")
+    console.print(verdict(report), style="bold green" if report.passed else "bold red", soft_wrap=True)
+
+
+def print_wrong(problems: list[str], errors: list[str], console: Console) -> None:
+    """Print the first violations, and the first errors that clients saw."""
+    for word, texts in (("violation", problems), ("error", errors)):
         for text in texts[:SHOWN]:
             console.print(f"{word}: {text}", style="red", soft_wrap=True)
         if len(texts) > SHOWN:
             console.print(f"... and {len(texts) - SHOWN:,} more; --json shows all", style="red")
-    console.print(f"bazaar verify: {report.verify}")
-    console.print(verdict(report), style="bold green" if report.passed else "bold red", soft_wrap=True)
 
 
 def verdict(report: Report) -> str:
@@ -64,7 +68,7 @@ def verdict(report: Report) -> str:
 
 def rounds_table(rounds: list[Round], width: int) -> Table:
     """One row for each round, for a terminal `width` characters wide."""
-    table = _table("Rounds: the longest wait of any client, in ms", ROUND_CAPTION)
+    table = fault_table("Rounds: the longest wait of any client, in ms", ROUND_CAPTION)
     is_wide = width >= WIDE
     if is_wide:
         table.add_column("hit", no_wrap=True)
@@ -75,22 +79,23 @@ def rounds_table(rounds: list[Round], width: int) -> Table:
         down = max(each.downtime_ms.values(), default=None)
         cells = [*longest, each.noticed_ms, each.first_trade_ms, down]
         hit = [", ".join(each.hit)] if is_wide else []
-        table.add_row(f"{each.number} {each.kind}", *hit, *(_ms(cell) for cell in cells))
+        table.add_row(f"{each.number} {each.kind}", *hit, *(ms(cell) for cell in cells))
     return table
 
 
 def summary_table(summaries: list[Summary]) -> Table:
     """One row for each kind of fault."""
-    table = _table("Waits of trades by kind of fault, in ms", SUMMARY_CAPTION)
+    table = fault_table("Waits of trades by kind of fault, in ms", SUMMARY_CAPTION)
     for heading in ("rounds", "trades", "p99", "worst", "down", "beyond"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in summaries:
         cells = (each.p99_ms, each.worst_ms, each.downtime_ms, each.beyond_downtime_ms)
-        table.add_row(each.kind, str(each.rounds), f"{each.trades:,}", *(_ms(cell) for cell in cells))
+        table.add_row(each.kind, str(each.rounds), f"{each.trades:,}", *(ms(cell) for cell in cells))
     return table
 
 
-def _table(title: str, caption: str) -> Table:
+def fault_table(title: str, caption: str) -> Table:
+    """A table whose rows are named by a fault, without its other columns."""
     table = Table(
         title=title,
         title_justify="left",
@@ -104,5 +109,6 @@ def _table(title: str, caption: str) -> Table:
     return table
 
 
-def _ms(value: float | None) -> str:
+def ms(value: float | None) -> str:
+    """Milliseconds in a table."""
     return "-" if value is None else f"{value:,.0f}"

@@ -1,19 +1,16 @@
 """The body of `bazaar evaluate crash`."""
 
-import asyncio
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import uvloop
-
 from client.console import make_console
+from eval.chaos.show import LiveRounds
 from eval.crash.plan import QUICK
 from eval.crash.plot import plot_result
 from eval.crash.run import CrashSettings, Run
-from eval.crash.show import LiveCrash, print_report
+from eval.crash.show import print_report
+from eval.deliver import deliver, run_to_end
 from eval.interrupt import stop_on_signals
-from eval.json_text import to_json
 
 FAILED = 1
 INTERRUPTED = 130
@@ -36,29 +33,21 @@ def run_command(settings: CrashSettings, out: Path, *, as_json: bool) -> int:
 
     Ctrl-C ends the rounds and judges those so far; a second one ends at once.
     """
-    run = Run(settings)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(run))
-    except asyncio.CancelledError:
+    run = run_to_end(_run(Run(settings)))
+    if run is None:
         return INTERRUPTED
     report = run.report
     assert report is not None
-    out.mkdir(parents=True, exist_ok=True)
-    text = to_json(report)
-    (out / "crash.json").write_text(text, encoding="utf-8")
-    plot_result(report, out)
-    if as_json:
-        sys.stdout.write(text)
-    else:
-        print_report(report, make_console())
+    deliver(report, out / "crash.json", plot_result, print_report, as_json=as_json)
     if run.kept is not None:
         make_console(stderr=True).print(f"its databases and logs are kept in {run.kept}", soft_wrap=True)
     return INTERRUPTED if report.is_stopped else 0 if report.passed else FAILED
 
 
-async def _run(run: Run) -> None:
+async def _run(run: Run) -> Run:
     stop_on_signals(run.stop, "round")
-    with LiveCrash(run.settings.rounds, run.history, make_console(stderr=True)) as live:
-        run.on_strike, run.on_round = live.on_strike, live.on_round
+    with LiveRounds("crash", run.settings.rounds, run.history, make_console(stderr=True)) as live:
+        run.on_strike = lambda strike: live.on_fault(f"kill {strike.role} ({strike.phase})")
+        run.on_round = lambda done: live.on_round(done.number)
         await run.run()
+    return run

@@ -1,7 +1,6 @@
 """The body of `bazaar evaluate latency`; `bazaar evaluate distance` is run by it, too."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,8 +8,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from client.console import make_console
+from eval.deliver import deliver
 from eval.interrupt import stop_on_signals
-from eval.json_text import to_json
 from eval.latency.plot import plot_result
 from eval.latency.results import LatencySettings, Result
 from eval.latency.run import Experiment
@@ -64,14 +63,7 @@ def measure_command(
             result = runner.run(_run(name, settings))
     except asyncio.CancelledError:
         return INTERRUPTED
-    out.mkdir(parents=True, exist_ok=True)
-    text = to_json(result)
-    (out / f"{name}.json").write_text(text, encoding="utf-8")
-    plot(result, out)
-    if as_json:
-        sys.stdout.write(text)
-    else:
-        show(result, make_console())
+    deliver(result, out / f"{name}.json", plot, show, as_json=as_json)
     return 0 if result.passed else FAILED
 
 
