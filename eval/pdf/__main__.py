@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         except NoPdf as error:
             print(f"make pdf: {error}", file=sys.stderr)
             return FAILED
-        print(f"{out / document.name}.pdf: {document.judge(pages)}")
+        print(f"{document.name}.pdf: {document.judge(pages)}")
     return 0
 
 

@@ -106,7 +106,7 @@ def test_page_counts_are_told_and_a_long_document_warned_about(docs: Path, capsy
     (docs / "output.md").write_text("# Output" + "\n\nMore and more words. " * 2_000)
     assert main([str(docs), str(docs / "pdf")]) == 0
     design, output = capsys.readouterr().out.splitlines()
-    assert design == f"{docs}/pdf/design.pdf: 1 page"
+    assert design == "design.pdf: 1 page"
     assert output.endswith("MORE than 2: shorten it")
     assert {each.name for each in (docs / "pdf").iterdir()} == {"design.pdf", "output.pdf"}
 
