@@ -18,13 +18,14 @@ import asyncio
 import enum
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from services.common.corked import CorkedTransport
 from services.common.errors import Unavailable, error_body
 from services.common.limits import CLOSE, MAX_DISCARDED_BYTES, RETRY_AFTER, send_error
 
@@ -74,7 +75,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a request; too many connections are told so, far too many are not even told."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", CorkedTransport(transport, self.loop)))
         self._wait_for(Wait.HEAD, self._limits.head_timeout_s)
         if len(self.connections) > self._limits.max_connections:
             self.app = _overloaded
