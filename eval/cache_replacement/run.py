@@ -24,8 +24,8 @@ class CacheSettings:
     sizes: tuple[int, ...] = (1, 2, 3, 5, 8, 10, 12, 15, 20, 25)
     probabilities: tuple[float, ...] = (0.0, 0.2, 0.6)
     repetitions: int = 3
-    look_ups: int = 400
-    warm_up: int = 100
+    look_ups: int = 300
+    warm_up: int = 80
     pictured: tuple[int, ...] = (5, 10)
     pictured_p: float = 0.2
     steps: int = 60
