@@ -21,10 +21,10 @@ class CacheSettings:
     """
 
     seed: int
-    sizes: tuple[int, ...] = (1, 2, 3, 5, 8, 10, 12, 15, 20, 25)
+    sizes: tuple[int, ...] = (1, 3, 5, 8, 10, 15, 20, 25)
     probabilities: tuple[float, ...] = (0.0, 0.2, 0.6)
     repetitions: int = 3
-    look_ups: int = 300
+    look_ups: int = 250
     warm_up: int = 80
     pictured: tuple[int, ...] = (5, 10)
     pictured_p: float = 0.2
