@@ -7,6 +7,7 @@ from typing import TypeVar
 from services.catalog.invalidation import Sessions
 from services.catalog.inventory import Inventory
 from services.catalog.rebuild import Rebuild
+from services.catalog.stocks_file import MAX_STOCKS
 from services.catalog.store import Saved, Store
 from services.common.background import ends_process
 from services.common.errors import InvalidRequest, NotFound, Unavailable
@@ -141,10 +142,10 @@ class Catalog:
             raise NotFound("there is no such stock")
         return StockAnswer(generation=inventory.generation, head=inventory.head.position, stock=inventory.stocks[name])
 
-    def stocks(self) -> Stocks:
-        """All stocks as committed, by name."""
+    def stocks(self, after: str = "", limit: int = MAX_STOCKS) -> Stocks:
+        """Stocks as committed, by name: at most `limit` of those after `after`."""
         inventory, _ = self._ready()
-        return Stocks(generation=inventory.generation, head=inventory.head, stocks=list(inventory.stocks.values()))
+        return Stocks(generation=inventory.generation, head=inventory.head, stocks=inventory.page(after, limit))
 
     def sessions(self) -> tuple[int, Sessions]:
         """The generation and its sessions."""

@@ -10,6 +10,7 @@ What holds here, and is asserted where it is decided:
   looked for, in the same step in which it read its head.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ class Inventory:
         self.generation = generation
         self.initial = initial
         self.stocks = {stock.name: stock for stock in sorted(stocks, key=lambda stock: stock.name)}
+        self._names = list(self.stocks)
         self.base = base
         self.head = base
         self._entries: list[Entry] = []
@@ -97,6 +99,11 @@ class Inventory:
         """The entries after a position that is not before `base`."""
         assert position >= self.base.position, "entries up to base are forgotten"
         return self._entries[position - self.base.position :]
+
+    def page(self, after: str, limit: int) -> list[Stock]:
+        """At most `limit` stocks whose names come after `after`, by name."""
+        begin = bisect_right(self._names, after)
+        return [self.stocks[name] for name in self._names[begin : begin + limit]]
 
     # Step 3b: decide.
 

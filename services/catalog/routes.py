@@ -1,8 +1,11 @@
 """The catalog's internal API. It parses, calls and shapes the answer; it decides nothing."""
 
-from fastapi import FastAPI, Request, Response
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request, Response
 
 from services.catalog.catalog import Catalog
+from services.catalog.stocks_file import MAX_STOCKS
 from services.common.direct import direct
 from services.common.models import (
     CatalogStatus,
@@ -11,9 +14,10 @@ from services.common.models import (
     SessionAnswer,
     SessionOutcome,
     SessionRequest,
-    StocksAnswer,
 )
 from services.common.wire import message_response, read_message
+
+Limit = Annotated[int, Query(ge=1, le=MAX_STOCKS)]
 
 RENEWAL: dict[bool | None, SessionOutcome] = {True: "renewed", False: "busy", None: "no_session"}
 
@@ -30,8 +34,8 @@ def add_routes(app: FastAPI, catalog: Catalog) -> None:
         return catalog.generation()
 
     @app.get("/stocks")
-    async def stocks() -> StocksAnswer:
-        return catalog.stocks()
+    async def stocks(after: str = "", limit: Limit = MAX_STOCKS) -> Response:
+        return message_response(catalog.stocks(after, limit))
 
     @direct(app, "GET", "/stocks/{name}")
     async def stock(request: Request) -> Response:

@@ -13,7 +13,7 @@ from services.common.models import MAX_STOCK, NAME_PATTERN, Stock
 
 DEFAULT_STOCKS = Path(__file__).with_name("stocks.csv")
 DEFAULT_QUANTITY = 100
-MAX_STOCKS = 30_000  # in their longest form they fill one message to a replica (`wire.MAX_MESSAGE_BYTES`)
+MAX_STOCKS = 100_000  # in their longest form they fill one message to a replica (`wire.MAX_MESSAGE_BYTES`)
 MAX_PRICE = 10**12
 
 _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z", re.ASCII)

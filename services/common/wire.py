@@ -10,7 +10,7 @@ from services.common.errors import InvalidRequest
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # 1,000 entries of the largest size, several times over
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # 100,000 stocks, or 1,000 entries many times over
 
 
 async def body_of(request: Request) -> bytes:

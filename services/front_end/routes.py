@@ -5,7 +5,6 @@ they read their own parameters. The name of a stock in a path is not judged at a
 name is simply not found.
 """
 
-from bisect import bisect_right
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
@@ -106,10 +105,9 @@ def add_stock_routes(app: FastAPI, front_end: FrontEnd) -> None:
     @app.get("/stocks", tags=["stocks"], response_model=StocksData, responses=errors(422, 503))
     async def list_stocks(after: AfterName = None, limit: Limit = 100) -> Response:
         """List the stocks by name. `next` is the name to ask after for more, null at the end."""
-        stocks = await front_end.stocks.all()
-        begin = bisect_right(stocks, after, key=lambda stock: stock.name) if after is not None else 0
-        page = stocks[begin : begin + limit]
-        following = b'"' + page[-1].name.encode("ascii") + b'"' if begin + limit < len(stocks) else b"null"
+        found = await front_end.stocks.page(after or "", limit + 1)
+        page = found[:limit]
+        following = b'"' + page[-1].name.encode("ascii") + b'"' if len(found) > limit else b"null"
         return json_response(b'{"data":' + stocks_json(page) + b',"next":' + following + b"}")
 
 

@@ -61,10 +61,13 @@ class Stocks:
         self._cache.misses += 1
         return await self._read_through(name), "miss" if self._cache.is_on else "off"
 
-    async def all(self) -> list[Stock]:
-        """Every stock, by name, straight from the catalog. Raises Unavailable."""
-        answer = await self._within_deadline(self._ask_for_all)
-        return answer.stocks
+    async def page(self, after: str, limit: int) -> list[Stock]:
+        """At most `limit` stocks after the name `after`, straight from the catalog. Raises Unavailable."""
+
+        async def ask(left: float) -> StocksAnswer:
+            return await self._catalog.call(f"/stocks?after={after}&limit={limit}", StocksAnswer, timeout_s=left)
+
+        return (await self._within_deadline(ask)).stocks
 
     async def drop(self, name: str) -> bool:
         """Forget a stock's entry; whether there was one. Raises NotFound or Unavailable."""
@@ -119,9 +122,6 @@ class Stocks:
         page = StockPage.of(answer)
         async with self._cache.lock:
             return page, self._cache.finish_fetch(fetch, page)
-
-    async def _ask_for_all(self, left: float) -> StocksAnswer:
-        return await self._catalog.call("/stocks", StocksAnswer, timeout_s=left)
 
     async def _within_deadline(self, attempt: Callable[[float], Awaitable[AnswerT | None]]) -> AnswerT:
         """Try again until there is an answer; a catalog that is being started again costs time and no error."""

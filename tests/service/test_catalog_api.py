@@ -18,6 +18,7 @@ from services.common.models import (
     StockAnswer,
     StocksAnswer,
 )
+from services.common.wire import MAX_MESSAGE_BYTES
 from tests.support.catalog_entries import STOCKS, buy, chain, head_of, request, sell
 from tests.support.catalog_replica import LogReplica
 from tests.support.catalog_world import SECRET, CatalogWorld, Gate, Process, in_catalog_time
@@ -207,7 +208,7 @@ async def test_404_and_405_when_there_is_no_such_route(tmp_path: Path) -> None:
 @in_catalog_time
 async def test_413_when_a_message_is_too_large(tmp_path: Path) -> None:
     async with CatalogWorld(tmp_path).running() as process:
-        error_of(await process.client.post("/decide", content=b" " * (4 * 1024 * 1024 + 1)), 413)
+        error_of(await process.client.post("/decide", content=b" " * (MAX_MESSAGE_BYTES + 1)), 413)
 
 
 @in_catalog_time

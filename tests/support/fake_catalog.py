@@ -78,7 +78,9 @@ class FakeCatalog:
         path = request.url.path
         if path == "/stocks":
             head = Head(position=self.head, number=self.head, digest="d")
-            return answer(StocksAnswer(generation=self.generation, head=head, stocks=list(self.stocks.values())))
+            after, limit = request.url.params.get("after", ""), int(request.url.params.get("limit", 1_000))
+            listed = [self.stocks[name] for name in sorted(self.stocks) if name > after][:limit]
+            return answer(StocksAnswer(generation=self.generation, head=head, stocks=listed))
         if path.startswith("/stocks/"):
             return await self._stock(path.removeprefix("/stocks/"))
         message = SessionRequest.model_validate_json(request.content)

@@ -55,8 +55,8 @@ def test_keys_and_names_are_valid_and_keys_in_order_when_rows_are_made() -> None
 
 
 def test_quantities_outlast_any_load_when_stocks_are_made() -> None:
-    stocks = make_stocks(30_000)
-    assert len({stock.name for stock in stocks}) == 30_000
+    stocks = make_stocks(100_000)
+    assert len({stock.name for stock in stocks}) == 100_000
     assert {stock.quantity for stock in stocks} == {QUANTITY}
 
 

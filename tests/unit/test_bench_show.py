@@ -114,6 +114,6 @@ def test_scale_has_three_lengths_and_more_stocks_when_the_longest_is_long() -> N
         Size(orders=100_000, stocks=20),
         MOST,
         Size(orders=1_000, stocks=1_000),
-        Size(orders=1_000, stocks=30_000),
+        Size(orders=1_000, stocks=100_000),
     ]
     assert [size.orders for size in scale.sizes(1_000)] == [1_000, 1_000, 1_000]
