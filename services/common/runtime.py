@@ -10,11 +10,11 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import httpx
 
@@ -22,6 +22,8 @@ from services.common.transport import make_transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SLOW_S = 0.01
 
 
 class Disk(Protocol):
@@ -34,20 +36,39 @@ class Disk(Protocol):
         """Wait for the work under way and let go."""
 
 
-class DiskThread:
-    """A disk on a thread of its own, so that an fsync does not hold up the event loop."""
+class AdaptiveDisk:
+    """A disk that is waited for on the event loop while it is quick, and on a thread while it is not.
 
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
+    To a thread and back costs two wake-ups, about as much as a quick fsync itself. A slow one would hold up everything
+    else, so after one that took longer than `SLOW_S` the next ones go to the thread, until one was quick again. A disk
+    that stalls holds the event loop up once: like a process that was stopped, which is what it is.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_slow = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
+        self._last: Future[Any] | None = None  # given to the thread
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Disk.run`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+        is_idle = self._last is None or self._last.done()
+        if is_idle and not self._is_slow:
+            return self._timed(work, *args, **kwargs)
+        future = self._thread.submit(lambda: self._timed(work, *args, **kwargs))
+        self._last = future
+        return await asyncio.wrap_future(future)
+
+    def _timed(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        began = self._clock()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            self._is_slow = self._clock() - began > SLOW_S
 
     def close(self) -> None:
         """See `Disk.close`."""
-        self._executor.shutdown(wait=True)
+        self._thread.shutdown(wait=True)
 
 
 async def _pass(point: str) -> None:
@@ -78,6 +99,6 @@ class Runtime:
     wall_ms: Callable[[], int] = _wall_ms
     random: Random = field(default_factory=SystemRandom)
     transport: Callable[[], httpx.AsyncBaseTransport] = make_transport
-    disk: Callable[[], Disk] = DiskThread
+    disk: Callable[[], Disk] = AdaptiveDisk
     end_process: Callable[[int], None] = _end_process
     point: Callable[[str], Awaitable[None]] = _pass

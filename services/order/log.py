@@ -12,9 +12,11 @@ Memory holds the entries that are not on the disk yet and a bounded number of re
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from services.common.background import ends_process
 from services.common.digest import empty_head, follows, head_at
+from services.common.distribution import SIZES, Distribution
 from services.common.errors import Unavailable
 from services.common.models import MAX_ENTRIES, Entry, Order, Stock
 from services.common.runtime import Runtime
@@ -22,6 +24,8 @@ from services.order.store import LogStore
 from services.order.watermark import Watermark
 
 RECENT = 2 * MAX_ENTRIES
+SENDING_TURNS = 3
+"""Turns of the event loop until a leader has sent what it took: then its own disk works beside its followers'."""
 
 
 class Contradiction(Exception):
@@ -35,12 +39,15 @@ class OtherGeneration(Exception):
 class OrderLog:
     """The log with its generation and initial stocks.
 
-    `on_taken` hears of every new entry, in order; `on_fsynced` after each fsync.
+    `on_taken` hears of every new entry, in order; `on_fsynced` after each fsync. `fsync_seconds`, `fsync_entries`: how
+    long each fsync took, and how many entries shared it.
     """
 
     def __init__(self, runtime: Runtime, store: LogStore) -> None:
         self.on_taken: Callable[[Entry], None] = lambda _: None
         self.on_fsynced: Callable[[], None] = lambda: None
+        self.fsync_seconds = Distribution()
+        self.fsync_entries = Distribution(SIZES)
         self.generation = store.generation()
         self.initial = store.initial()
         self.names = frozenset(stock.name for stock in self.initial)
@@ -86,7 +93,10 @@ class OrderLog:
         if position + 1 >= first:
             begin = position + 1 - first
             return [self._recent[i] for i in range(begin, min(begin + MAX_ENTRIES, len(self._recent)))]
-        return self._store.after(position, MAX_ENTRIES)
+        found = self._store.after(position, MAX_ENTRIES)
+        assert found, "what memory does not hold is on the disk"
+        newer = (entry for entry in self._recent if entry.position > found[-1].position)
+        return [*found, *islice(newer, MAX_ENTRIES - len(found))]
 
     def after(self, position: int, limit: int) -> list[Entry]:
         """At most `limit` entries after `position` that are on the disk."""
@@ -148,6 +158,8 @@ class OrderLog:
         """In the background: put on the disk what was taken, all of it with one fsync."""
         while True:
             await self._dirty.wait()
+            for _ in range(SENDING_TURNS):
+                await asyncio.sleep(0)
             self._dirty.clear()
             async with self._saving:
                 await self._save()

@@ -9,7 +9,7 @@ import pytest
 
 from services.common.http import PeerError
 from services.common.models import MAX_ENTRIES, OrderAnswer, OrdersAnswer, ReplicaStatus, TradeOutcome
-from services.common.runtime import DiskThread
+from services.common.runtime import AdaptiveDisk
 from services.order.store import LogStore
 from tests.support.fake_time import in_fake_time, until
 from tests.support.order_chain import make_trade
@@ -371,7 +371,7 @@ async def _harm(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def test_trades_work_when_disks_are_threads_and_time_is_real(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, clock=time.monotonic, make_disk=DiskThread)
+    cluster = Cluster(tmp_path, clock=time.monotonic, make_disk=AdaptiveDisk)
     async with cluster.running():
         for number in range(1, 21):
             assert await cluster.trade(number % 3 + 1, make_trade(f"key-{number}")) == [accepted(number)]

@@ -16,7 +16,7 @@ import pytest
 
 from services.common.database import Database, DatabaseLocked, DiskFull
 from services.common.errors import IntegrityFailure
-from services.common.runtime import DiskThread
+from services.common.runtime import AdaptiveDisk
 from tests.support.order_disk import failing_files
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);"
@@ -342,19 +342,48 @@ def test_database_is_new_when_only_its_log_was_left(path: Path) -> None:
     database.close()
 
 
-# The thread that writes.
+# The disk that does the work: on the event loop while it is quick, on a thread while it is not.
+
+
+class Clock:
+    """Each piece of work takes as long as it says by advancing this."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> int:
+        self.now += seconds
+        return threading.get_ident()
+
+
+async def test_work_is_done_on_the_loop_only_while_the_disk_is_quick() -> None:
+    clock = Clock()
+    disk = AdaptiveDisk(clock)
+    here = threading.get_ident()
+    on_loop = [await disk.run(clock.work, seconds) == here for seconds in (0.001, 0.5, 0.5, 0.001, 0.001, 0.5)]
+    assert on_loop == [True, True, False, False, True, True]
+    disk.close()
 
 
 async def test_work_is_done_in_order_when_many_want_the_disk() -> None:
-    disk = DiskThread()
+    clock = Clock()
+    disk = AdaptiveDisk(clock)
     done: list[int] = []
-    await asyncio.gather(*(disk.run(done.append, i) for i in range(50)))
+    await disk.run(clock.work, 1.0)
+    waiting = [asyncio.ensure_future(disk.run(done.append, i)) for i in range(25)]
+    await asyncio.sleep(0)
+    waiting += [asyncio.ensure_future(disk.run(done.append, i)) for i in range(25, 50)]
+    await asyncio.gather(*waiting)
     assert done == list(range(50))
     disk.close()
 
 
 async def test_work_is_finished_when_its_caller_is_cancelled() -> None:
-    disk = DiskThread()
+    clock = Clock()
+    disk = AdaptiveDisk(clock)
     begun, go_on = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -363,19 +392,23 @@ async def test_work_is_finished_when_its_caller_is_cancelled() -> None:
         go_on.wait()
         done.append("finished")
 
+    await disk.run(clock.work, 1.0)  # so slow that the next one is given to the thread
     caller = asyncio.create_task(disk.run(work))
     await asyncio.to_thread(begun.wait)
     caller.cancel()
     await asyncio.wait([caller])
     assert caller.cancelled()
+    following = asyncio.ensure_future(disk.run(done.append, "next"))
+    await asyncio.sleep(0)
+    assert done == [], "what comes later waits, though the caller is gone"
     go_on.set()
-    await disk.run(done.append, "next")
+    await following
     assert done == ["finished", "next"]
     disk.close()
 
 
 async def test_the_error_reaches_the_caller_when_the_work_fails(database: Database) -> None:
-    disk = DiskThread()
+    disk = AdaptiveDisk()
     with pytest.raises(apsw.ConstraintError):
         await disk.run(insert, database, "a", "a")
     await disk.run(insert, database, "a")
