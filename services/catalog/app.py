@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from services.catalog.catalog import Catalog
+from services.catalog.figures import Figures
 from services.catalog.routes import add_routes
 from services.catalog.stocks_file import DEFAULT_STOCKS, BadStocksFile, read_stocks
 from services.catalog.store import SqliteStore
@@ -39,10 +40,12 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
                 yield
             await catalog.close()
 
+    metrics = Metrics()
+    metrics.registry.register(Figures(catalog))
     app = make_app(
         "bazaar: catalog",
         ready=catalog.missing,
-        metrics=Metrics(),
+        metrics=metrics,
         lifespan=lifespan,
         secret=secret,
         max_body_bytes=MAX_MESSAGE_BYTES,

@@ -10,6 +10,7 @@ from services.catalog.rebuild import Rebuild
 from services.catalog.stocks_file import MAX_STOCKS
 from services.catalog.store import Saved, Store
 from services.common.background import ends_process
+from services.common.distribution import SIZES, Distribution
 from services.common.errors import InvalidRequest, NotFound, Unavailable
 from services.common.http import Peer
 from services.common.logs import get_log
@@ -26,7 +27,10 @@ MAX_DECIDES = 100
 
 
 class Catalog:
-    """One catalog process. `replica_ids`: whose heads count for `base`, those declared lost included."""
+    """One catalog process. `replica_ids`: whose heads count for `base`, those declared lost included.
+
+    decide_trades, invalidation_seconds, commit_seconds: of each decision that has trades, changes stocks, has entries.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,9 @@ class Catalog:
         initial: Callable[[], list[Stock]],
         connect: Callable[[str], Peer],
     ) -> None:
+        self.decide_trades = Distribution(SIZES)
+        self.invalidation_seconds = Distribution()
+        self.commit_seconds = Distribution()
         self._runtime = runtime
         self._disk = runtime.disk()
         self._store = store
@@ -113,11 +120,16 @@ class Catalog:
                     return early
                 plan = inventory.plan(request, self._runtime.wall_ms())
                 await self._runtime.point("catalog.decide.planned")
+                self.decide_trades.add(len(request.trades))
+                planned = self._runtime.monotonic()
                 if plan.stocks:
                     await sessions.announce(plan.head.position, plan.stocks)
+                    self.invalidation_seconds.add(self._runtime.monotonic() - planned)
                 await self._runtime.point("catalog.decide.announced")
+                announced = self._runtime.monotonic()
                 if plan.entries:
                     await self._disk.run(self._store.commit, plan, inventory.base)
+                    self.commit_seconds.add(self._runtime.monotonic() - announced)
                     await self._runtime.point("catalog.decide.committed")
                     inventory.apply(plan)
             answer = inventory.answer(plan.since + plan.entries)
@@ -151,6 +163,16 @@ class Catalog:
         """The generation and its sessions."""
         inventory, sessions = self._ready()
         return inventory.generation, sessions
+
+    @property
+    def waiting(self) -> int:
+        """How many decisions wait or are under way."""
+        return len(self._decides)
+
+    @property
+    def expired_sessions(self) -> int:
+        """How many front-ends did not answer an announcement until their lease was over."""
+        return self._state[1].expired if self._state else 0
 
     def status(self) -> CatalogStatus:
         """What this catalog says of itself, at any time."""

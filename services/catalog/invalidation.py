@@ -60,7 +60,10 @@ class Session:
 
 
 class Sessions:
-    """All live sessions of this catalog process, and the head that was announced last."""
+    """All live sessions of this catalog process, and the head that was announced last.
+
+    expired: how many did not answer an announcement until their lease was over.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Sessions:
         remove: RemoveSessions,
     ) -> None:
         self.announced = announced
+        self.expired = 0
         self._runtime = runtime
         self._connect = connect
         self._generation = generation
@@ -161,6 +165,7 @@ class Sessions:
                     await asyncio.sleep(TELL_AGAIN_S)
             if session.id in self._live:
                 log.warning("a front-end did not answer until its lease was over", session=session.id)
+                self.expired += 1
                 self._drop(session)
         finally:
             session.unanswered -= 1

@@ -71,6 +71,7 @@ def make_app(  # noqa: PLR0913 - all but one are given by name
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.router.route_class = StrictRoute
+    metrics.missing = ready
     _add_error_handlers(app)
     _add_operations(app, ready, metrics)
     if secret is None and with_docs:
@@ -79,7 +80,7 @@ def make_app(  # noqa: PLR0913 - all but one are given by name
         app.add_door(RequireSecret, secret)
     app.add_door(LimitBody, max_body_bytes)
     app.add_door(LimitConcurrency, max_requests)
-    app.add_door(CountRequests, metrics)
+    app.add_door(CountRequests, metrics, "public" if secret is None else "internal")
     return app
 
 

@@ -17,7 +17,7 @@ Counts = dict[Kind, dict[float, float]]
 """Requests of a kind that took at most so many seconds; the highest bound is infinite and counts them all."""
 
 _BUCKET = re.compile(
-    rb'^bazaar_request_seconds_bucket\{cache="(\w*)",le="([^"]+)",'
+    rb'^bazaar_request_seconds_bucket\{cache="(\w*)",le="([^"]+)",listener="\w+",'
     rb'method="(\w+)",route="([^"]+)",status="(\d+)"\} (\S+)$',
     re.MULTILINE,
 )

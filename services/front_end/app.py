@@ -40,7 +40,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
     catalog = Peer(client, settings.catalog)
     cache = Cache(settings.cache_size, runtime.monotonic)
     peers = {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()}
-    replicas = Replicas(settings.name, peers, runtime, metrics)
+    replicas = Replicas(settings.name, peers, runtime)
     front_end = FrontEnd(
         name=settings.name,
         runtime=runtime,
@@ -51,7 +51,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
         forwarder=Forwarder(replicas, runtime, lambda: cache.newest_generation, max_trades=settings.max_trades),
         refusals=RefusalLimit(settings.refused_trades_per_s, settings.refused_trades_burst),
     )
-    metrics.registry.register(Figures(cache, front_end.forwarder, front_end.refusals))
+    metrics.registry.register(Figures(front_end))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from services.common.batching import Batcher, BatcherFull
+from services.common.distribution import SIZES, Distribution
 from services.common.errors import KeyReused, NotEnoughStock, NotFound, OutcomeUnknown, Unavailable
 from services.common.http import PeerAnswered, PeerError, PeerLost, PeerRefused, PeerTimeout
 from services.common.models import (
@@ -59,13 +60,14 @@ class Forwarder:
     """Brings trades and order queries to a replica that can answer them.
 
     `newest_generation` gives the catalog's: the log of a replica with an older one was left out of a rebuild, and what
-    is read from it is dropped.
+    is read from it is dropped. batch_trades: how many trades shared a call to a replica.
     """
 
     def __init__(
         self, replicas: Replicas, runtime: Runtime, newest_generation: Callable[[], int], *, max_trades: int
     ) -> None:
         self.trades_in_flight = 0
+        self.batch_trades = Distribution(SIZES)
         self._replicas = replicas
         self._clock = runtime.monotonic
         self._random = runtime.random
@@ -150,6 +152,7 @@ class Forwarder:
         request = TradesRequest(time_left=left - ANSWER_MARGIN_S, trades=[attempt.trade for attempt in sent])
         for attempt in sent:
             attempt.may_have_run = True
+        self.batch_trades.add(len(sent))
         try:
             answer = await self._call(replica_id, "/trades", TradesAnswer, left, request)
         except (PeerRefused, PeerAnswered) as error:

@@ -1,8 +1,17 @@
 """The parts of one front-end, and what it says of itself."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
-from services.common.errors import NotEnoughStock
+from services.common.errors import (
+    BazaarError,
+    KeyReused,
+    NotEnoughStock,
+    NotFound,
+    OutcomeUnknown,
+    TooManyRefusals,
+    Unavailable,
+)
 from services.common.keys import new_key
 from services.common.models import CacheState, FrontEndStatus, Trade, TradeOutcome, TradeRequest
 from services.common.runtime import Runtime
@@ -15,10 +24,19 @@ from services.front_end.stocks import Stocks
 
 SHOWN_ENTRIES = 50
 
+OUTCOMES: dict[type[BazaarError], str] = {
+    NotFound: "unknown_stock",
+    NotEnoughStock: "refused",
+    KeyReused: "other_content",
+    TooManyRefusals: "turned_away",
+    Unavailable: "unavailable",
+    OutcomeUnknown: "unknown",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FrontEnd:
-    """All that a front-end consists of; `app` puts it together."""
+    """All that a front-end consists of; `app` puts it together. outcomes: of all trades, by type and outcome."""
 
     name: str
     runtime: Runtime
@@ -28,6 +46,7 @@ class FrontEnd:
     replicas: Replicas
     forwarder: Forwarder
     refusals: RefusalLimit
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def missing(self) -> str | None:
         """What is missing for this front-end to do its job, in words; None when it is ready."""
@@ -76,14 +95,22 @@ class FrontEnd:
 
         Raises NotFound, NotEnoughStock or KeyReused, TooManyRefusals or Unavailable, or OutcomeUnknown.
         """
+        try:
+            outcome = await self._trade(trade, host)
+        except BazaarError as error:
+            self.outcomes[trade.type, OUTCOMES.get(type(error), "failed")] += 1
+            raise
+        self.outcomes[trade.type, "replayed" if outcome.replayed else "accepted"] += 1
+        self.replicas.note_trade()
+        return outcome
+
+    async def _trade(self, trade: Trade, host: str) -> TradeOutcome:
         payer = payer_of(host)
         self.stocks.check_name(trade.name)
         self.refusals.check(payer, self.runtime.monotonic())
         try:
-            outcome = await self.forwarder.trade(trade)
+            return await self.forwarder.trade(trade)
         except NotEnoughStock as refusal:
             if not refusal.is_replay:
                 self.refusals.charge(payer, self.runtime.monotonic())
             raise
-        self.replicas.note_trade()
-        return outcome

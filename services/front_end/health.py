@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from services.common.distribution import Distribution
 from services.common.http import Peer, PeerAnswered, PeerError, PeerLost, PeerRefused, PeerTimeout
 from services.common.logs import get_log
-from services.common.metrics import Metrics
 from services.common.models import LeaderChange, LeaderNotice, ReplicaStatus, ReplicaView
 from services.common.runtime import Runtime
 from services.common.timing import CHECK_ANSWER_S, CHECK_EVERY_S, NOTICE_AGAIN_S
@@ -19,9 +19,12 @@ KEPT_CHANGES = 16
 
 
 class Replicas:
-    """The replicas as this front-end sees them, its choice of a leader, and the attempts that depend on either."""
+    """The replicas as this front-end sees them, its choice of a leader, and the attempts that depend on either.
 
-    def __init__(self, name: str, peers: Mapping[int, Peer], runtime: Runtime, metrics: Metrics) -> None:
+    change_seconds: from the moment at which a leader was missed until another one was selected.
+    """
+
+    def __init__(self, name: str, peers: Mapping[int, Peer], runtime: Runtime) -> None:
         self.peers = dict(peers)
         self._name = name
         self._clock = runtime.monotonic
@@ -32,8 +35,8 @@ class Replicas:
         self._attempts: dict[int, dict[asyncio.Timeout, None]] = {replica_id: {} for replica_id in peers}
         self._noticed_at: dict[int, float] = {}  # when a replica was last told who leads; silent ones are left out
         self._group: asyncio.TaskGroup | None = None
-        self._changes = metrics.counter("bazaar_leader_changes_total", "How often another leader was selected, or none")
-        self._leader_id = metrics.gauge("bazaar_leader", "Id of the selected leader, 0 while there is none")
+        self.change_count = 0
+        self.change_seconds = Distribution()
 
     @property
     def leader(self) -> int | None:
@@ -124,8 +127,9 @@ class Replicas:
 
     def _announce(self, change: Change) -> None:
         after_s = round(change.after_s, 3)
-        self._changes.inc()
-        self._leader_id.set(change.leader or 0)
+        self.change_count += 1
+        if change.leader is not None:
+            self.change_seconds.add(change.after_s)
         now_ms = self._wall_ms()
         noticed_ms = now_ms - round(1_000 * change.after_s)
         self.changes.append(

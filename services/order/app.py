@@ -13,6 +13,7 @@ from services.common.metrics import Metrics
 from services.common.runtime import Runtime
 from services.common.settings import OrderSettings
 from services.common.wire import MAX_MESSAGE_BYTES
+from services.order.figures import Figures
 from services.order.replica import Replica
 from services.order.routes import add_routes
 from services.order.store import LogStore
@@ -36,10 +37,12 @@ def create_app(settings: OrderSettings, runtime: Runtime, secret: str) -> FastAP
                 yield
             await replica.close()
 
+    metrics = Metrics()
+    metrics.registry.register(Figures(replica))
     app = make_app(
         f"bazaar: order replica {settings.replica_id}",
         ready=replica.missing,
-        metrics=Metrics(),
+        metrics=metrics,
         lifespan=lifespan,
         secret=secret,
         max_body_bytes=MAX_MESSAGE_BYTES,

@@ -9,6 +9,7 @@ from typing import Literal
 
 from services.common.background import ends_process
 from services.common.batching import Batcher
+from services.common.distribution import SIZES, Distribution
 from services.common.errors import IntegrityFailure, Unavailable
 from services.common.http import Peer, PeerAnswered, PeerError, PeerRefused
 from services.common.logs import get_log
@@ -27,9 +28,16 @@ Result = Literal["decided", "not_decided", "unknown"]
 
 
 class CatalogLink:
-    """The catalog as one replica sees it."""
+    """The catalog as one replica sees it.
+
+    caught_up: entries that came with a report, because they had been missed. decide_seconds, decide_trades: of the
+    decisions asked for.
+    """
 
     def __init__(self, runtime: Runtime, replica_id: int, log_: OrderLog, catalog: Peer, fetch: Fetch) -> None:
+        self.caught_up = 0
+        self.decide_seconds = Distribution()
+        self.decide_trades = Distribution(SIZES)
         self._runtime = runtime
         self._replica_id = replica_id
         self._log = log_
@@ -71,7 +79,10 @@ class CatalogLink:
         assert not self._log.find([trade.key for trade in trades]), "a key that is in the log is not decided again"
         if not trades:
             return "decided"
+        began = self._runtime.monotonic()
         answer = await self._ask(request, DECIDE_S)
+        self.decide_seconds.add(self._runtime.monotonic() - began)
+        self.decide_trades.add(len(trades))
         if not isinstance(answer, DecideAnswer):
             return answer
         await self._runtime.point("order.decide.answered")
@@ -153,7 +164,9 @@ class CatalogLink:
                     "before you delete this replica's file and start it again"
                 )
             try:
-                self._log.take(answer.generation, answer.entries)
+                taken = self._log.take(answer.generation, answer.entries)
+                if not request.trades:
+                    self.caught_up += len(taken)
             except OtherGeneration:
                 return False  # a rebuilt catalog was adopted while this answer was under way
             except Contradiction as error:

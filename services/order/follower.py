@@ -23,11 +23,12 @@ log = get_log(__name__)
 
 
 class Follower:
-    """Appending, catching up, handing out. `others`: the other replicas."""
+    """Appending, catching up, handing out. others: the other replicas. fetched: entries that came from them."""
 
     def __init__(
         self, runtime: Runtime, log_: OrderLog, catalog: Peer, replica_id: int, others: Mapping[int, Peer]
     ) -> None:
+        self.fetched = 0
         self.link = CatalogLink(runtime, replica_id, log_, catalog, self.fetch)
         self._runtime = runtime
         self._log = log_
@@ -105,6 +106,7 @@ class Follower:
                 return False
             await self._runtime.point("order.fetch.answered")
             taken = self._log.take(answer.generation, answer.entries)
+            self.fetched += len(taken)
             await self._log.fsynced.reach(self._log.head.position)
             return bool(taken)
         except (PeerError, OtherGeneration):

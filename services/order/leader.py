@@ -78,6 +78,11 @@ class Leader:
             for trade, each in zip(trades, found, strict=True)
         ]
 
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for their entry."""
+        return len(self._pending)
+
     async def close(self) -> None:
         """Stop deciding."""
         await self._queue.close()

@@ -188,8 +188,11 @@ class OrderLog:
         assert entries[0].position == self.fsynced.position + 1, "the disk has no gaps"
         assert entries[-1].position == head.position, "everything up to the head is saved"
         await self._runtime.point("order.log.before_fsync")
+        began = self._runtime.monotonic()
         with ends_process(self._runtime):
             await self._disk.run(self._store.append, entries)
+        self.fsync_seconds.add(self._runtime.monotonic() - began)
+        self.fsync_entries.add(len(entries))
         await self._runtime.point("order.log.after_fsync")
         self.fsynced_head = head
         for entry in entries:

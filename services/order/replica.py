@@ -32,14 +32,14 @@ class Replica:
         self.follower = Follower(runtime, self.log, catalog, replica_id, others)
         self.queries = Queries(self.log, self.follower.link)
         self._runtime = runtime
-        self._replication = Replication(runtime, self.log, others, self.follower.link.refresh)
-        self._leader = Leader(runtime, self.log, self.follower.link, self._replication)
+        self.replication = Replication(runtime, self.log, others, self.follower.link.refresh)
+        self.leader = Leader(runtime, self.log, self.follower.link, self.replication)
         self._selected_by: dict[str, int] = {}  # front-end to the leader it selected: only shown, nothing depends on it
 
     async def close(self) -> None:
         """Stop leading, then let go of the disk."""
-        await self._leader.close()
-        await self._replication.close()
+        await self.leader.close()
+        await self.replication.close()
         await self.log.close()
 
     def missing(self) -> str | None:
@@ -72,4 +72,4 @@ class Replica:
     async def trades(self, request: TradesRequest) -> TradesAnswer:
         """Act as the leader for a batch of trades; all are answered in time."""
         deadline = self._runtime.monotonic() + request.time_left
-        return TradesAnswer(outcomes=await self._leader.trades(request.trades, deadline))
+        return TradesAnswer(outcomes=await self.leader.trades(request.trades, deadline))

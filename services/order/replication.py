@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from services.common.background import ends_process
 from services.common.batching import Batcher
+from services.common.distribution import SIZES, Distribution
 from services.common.http import Peer, PeerError, PeerGone
 from services.common.logs import get_log
 from services.common.models import AppendAnswer, AppendRequest, Head
@@ -32,7 +33,10 @@ Confirm = Callable[[], Awaitable[bool]]
 
 
 class FollowerLink:
-    """One other replica as the leader sees it. `on_change` is called when its head or `is_awaited` changed."""
+    """One other replica as the leader sees it. `on_change` is called when its head or `is_awaited` changed.
+
+    append_seconds, append_entries: of the appends that it answered.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class FollowerLink:
         self.replica_id = replica_id
         self.position = 0
         self.is_awaited = True
+        self.append_seconds = Distribution()
+        self.append_entries = Distribution(SIZES)
         self._runtime = runtime
         self._log = log_
         self._peer = peer
@@ -117,7 +123,10 @@ class FollowerLink:
         before = self._head or self._log.fsynced_head
         request = AppendRequest(generation=generation, before=before, entries=self._log.taken_after(before.position))
         await self._runtime.point("order.append.before_send")
+        began = self._runtime.monotonic()
         answer = await self._peer.call("/append", AppendAnswer, request, timeout_s=timeout_s)
+        self.append_seconds.add(self._runtime.monotonic() - began)
+        self.append_entries.add(len(request.entries))
         await self._runtime.point("order.append.answered")
         if answer.outcome in {"diverged", "other_generation"} or answer.generation != self._log.generation:
             self._head = None
@@ -144,6 +153,11 @@ class Replication:
         self._log = log_
         self._links = [FollowerLink(runtime, log_, i, peer, confirm, self._update) for i, peer in others.items()]
         log_.on_fsynced = self._update
+
+    @property
+    def links(self) -> Sequence[FollowerLink]:
+        """Every other replica as this one sees it."""
+        return self._links
 
     async def reach(self, position: int) -> None:
         """Return when everything up to `position` is replicated, which is begun here if it was not."""

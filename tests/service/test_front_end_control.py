@@ -98,7 +98,7 @@ async def test_metrics_tell_hits_from_misses() -> None:
             await bazaar.look_up("GameStart")
         text = (await bazaar.client.get("/metrics")).text
         for cache, count in (("hit", "2.0"), ("miss", "1.0")):
-            labels = f'cache="{cache}",method="GET",route="/stocks/{{name}}",status="200"'
+            labels = f'cache="{cache}",listener="public",method="GET",route="/stocks/{{name}}",status="200"'
             assert f"bazaar_request_seconds_count{{{labels}}} {count}\n" in text
 
 

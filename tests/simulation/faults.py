@@ -183,7 +183,7 @@ class Faults:
             for app in process.apps.values()
             if name.startswith("order")
         ]
-        links = [link for replica in logs for link in replica._replication._links]
+        links = [link for replica in logs for link in replica.replication.links]
         is_level = len({replica.log.fsynced_head.digest for replica in logs}) == 1
         if is_level and len(links) == 6 and all(link.is_awaited for link in links):
             self._ambush_s = self._doomed_s

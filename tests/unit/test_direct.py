@@ -112,7 +112,7 @@ async def test_requests_are_counted_by_their_template_when_a_route_is_direct(
 ) -> None:
     for name in ("a", "b", "none"):
         await client.get(f"/things/{name}")
-    labels = {"route": "/things/{name}", "method": "GET", "cache": ""}
+    labels = {"route": "/things/{name}", "method": "GET", "cache": "", "listener": "public"}
     counted = made.metrics.registry.get_sample_value
     assert counted("bazaar_request_seconds_count", {**labels, "status": "200"}) == 2
     assert counted("bazaar_request_seconds_count", {**labels, "status": "404"}) == 1

@@ -18,7 +18,6 @@ from services.common.errors import (
 )
 from services.common.http import Peer, make_client
 from services.common.keys import new_key
-from services.common.metrics import Metrics
 from services.common.models import Trade, TradeOutcome, TradeResult
 from services.common.runtime import Runtime
 from services.common.timing import ANSWER_MARGIN_S, LAST_ATTEMPT_S, LOOK_UP_S, PAUSE_MIN_S, REQUEST_S
@@ -46,7 +45,7 @@ class Parts:
         runtime = Runtime(monotonic=FakeClock(), random=random.Random(1), transport=lambda: self.network)
         client = make_client(runtime)
         peers = {replica_id: Peer(client, url(replica_id)) for replica_id in self.fakes}
-        self.replicas = Replicas("front-end-1", peers, runtime, Metrics())
+        self.replicas = Replicas("front-end-1", peers, runtime)
         self.forwarder = Forwarder(self.replicas, runtime, lambda: self.generation, max_trades=max_trades)
         self.clock = runtime.monotonic
 

@@ -2,13 +2,15 @@
 
 import pytest
 
+from services.common.distribution import Distribution
 from services.common.metrics import Metrics
 from services.control_room.figures import difference, point, quantile_ms, read_counts, total
 
 
 def observe(metrics: Metrics, route: str, method: str, status: str, cache: str, *seconds: float) -> None:
     for each in seconds:
-        metrics.requests.labels(route, method, status, cache).observe(each)
+        series = metrics.requests.setdefault("public", {})
+        series.setdefault((route, method, int(status), cache), Distribution()).add(each)
 
 
 def look_up(metrics: Metrics, cache: str, *seconds: float) -> None:
