@@ -74,7 +74,7 @@ class Experiment:
                 seen = await clients.run()
                 usage = used(before, await visited.meter())
                 report = _report(settings, visited, condition, seen)
-                self._note(_problems(report, block.cache), _words(block, condition, "clients"))
+                self._note(problems_of(report, block.cache), _words(block, condition, "clients"))
                 self.result.runs.append(
                     Run(
                         repetition=block.repetition,
@@ -152,7 +152,7 @@ def _report(settings: LatencySettings, visited: Bazaar, condition: Condition, se
     )
 
 
-def _problems(report: LoadReport, cache: CacheMode) -> list[str]:
+def problems_of(report: LoadReport, cache: CacheMode) -> list[str]:
     """Every wrong answer and every error that reached a client, in words."""
     counts = report.counts
     problems = [f"order {each.number}: expected {each.expected}, found {each.found}" for each in report.failed_checks]

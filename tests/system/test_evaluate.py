@@ -1,16 +1,23 @@
 """`bazaar evaluate` as it is run, with very few requests; and nothing is left when it is interrupted."""
 
+import asyncio
 import shlex
 import signal
 import sys
-from contextlib import AbstractAsyncContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from eval.latency.results import Result
 from tests.support.experiment import Experiment, experiment
+from tests.support.fake_front_end import FakeFrontEnd
+from tests.support.ports import free_port
 from tests.support.system_bazaar import Bazaar
 
 
@@ -68,6 +75,56 @@ async def test_both_modes_of_a_running_bazaar_are_measured_when_its_cache_can_be
     assert (tmp_path / "results" / "cache.png").exists()
     async with bazaar.cluster.client() as client:
         assert (await client.look_up("GameStart")).cache != "off", "it is left on"
+
+
+async def test_evaluation_fails_and_says_why_when_the_bazaar_lies(tmp_path: Path) -> None:
+    with liar() as url:
+        flags = ("latency", "--quick", "--p", "1", "--iterations", "1", "--clients", "1", "--url", url)
+        async with evaluate(tmp_path, *flags) as run:
+            code, output, errors = await run.end()
+    assert (code, errors) == (1, "")
+    (problem,) = Result.model_validate_json(output).problems
+    assert "p = 100%, clients: order 1: expected order 1: " in problem
+    assert problem.endswith(" FishCo, found order 1: buy 77 FishCo")
+
+
+@contextmanager
+def liar() -> Iterator[str]:
+    """The address of a front-end that is honest but for the content of orders."""
+    front_end = FakeFrontEnd({"FishCo": 100})
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.answer("GET", b"")
+
+        def do_POST(self) -> None:
+            self.answer("POST", self.rfile.read(int(self.headers["content-length"])))
+
+        def answer(self, method: str, body: bytes) -> None:
+            request = httpx.Request(method, f"http://x{self.path}", headers=dict(self.headers), content=body)
+            response = asyncio.run(front_end.handle(request))
+            for order in front_end.orders:
+                order |= {"type": "buy", "quantity": 77}
+            self.send_response(response.status_code)
+            for name, value in response.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 async def test_nothing_is_left_and_nothing_written_when_it_is_interrupted(tmp_path: Path) -> None:

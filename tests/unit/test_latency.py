@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from rich.console import Console
 import eval.distance.plot
 import eval.distance.show
 import eval.latency.plot
-from client.record import WorkloadRecord
+from client.load import LoadSettings, build_report
+from client.record import Acknowledged, SeenError, WorkloadRecord
 from eval.evaluate.everything import plot_all
 from eval.latency import show
 from eval.latency.bazaars import look_ups_in, used
 from eval.latency.command import FULL, QUICK, chosen_settings
 from eval.latency.delay import DelayedTransport
 from eval.latency.results import LatencySettings, Result, Usage
-from eval.latency.run import jobs, summaries
+from eval.latency.run import jobs, problems_of, summaries
 from eval.latency.schedule import Condition, schedule
 from eval.latency.statistics import Condition as Measured
 from services.cluster.errors import CannotDo, UsageError
@@ -140,6 +142,27 @@ def test_look_ups_of_the_catalog_are_read_from_its_metrics() -> None:
 def test_result_is_the_same_when_it_was_written_and_read() -> None:
     result = make_result()
     assert Result.model_validate_json(result.model_dump_json()) == result
+
+
+def test_everything_wrong_is_named_when_clients_saw_it() -> None:
+    at = datetime(2027, 1, 2, tzinfo=UTC)
+    acknowledged = [Acknowledged(1, "FishCo", "buy", 2, "a"), Acknowledged(1, "FishCo", "buy", 2, "b")]
+    lost = SeenError(
+        client=0, at=at, request="order_query", subject="order 1", kind="NotAvailable", message="no", seconds=1.0
+    )
+    record = WorkloadRecord(
+        latencies={"look_up_off": [0.001], "trade": [0.1, 0.1]}, acknowledged=acknowledged, checked=1, errors=[lost]
+    )
+    settings = LoadSettings(urls=("http://x",), clients=1, trade_probability=1, iterations=1, seed=1)
+    report = build_report(settings, [record], started_at=at, duration_s=1.0)
+    twice = "order 1: expected a number of its own, found 2 acknowledgements with this number"
+    assert problems_of(report, "on") == [
+        twice,
+        twice,
+        "order_query (order 1): NotAvailable: no",
+        "2 orders acknowledged, but 1 checked",
+        "the cache was to be on, and was not",
+    ]
 
 
 # What is shown.
