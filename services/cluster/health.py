@@ -60,10 +60,14 @@ class Event(BaseModel):
 
 
 class Health(BaseModel):
-    """`sentence` says all that matters now; `fail_over` how long the last change of leader took, if there was one."""
+    """`sentence` says all that matters now; `fail_over` how long the last change of leader took, if there was one.
+
+    leader: whom a front-end that runs has selected; None when nobody leads.
+    """
 
     condition: Condition
     sentence: str
+    leader: int | None = None
     fail_over: str | None = None
 
 
@@ -87,7 +91,8 @@ def judge(services: Sequence[ServiceView], last: FailOver | None = None, now_ms:
     else:
         condition = "healthy"
         sentence = f"Healthy: {leads}, {caught_up}."
-    return Health(condition=condition, sentence=sentence, fail_over=describe_last(last, now_ms) if last else None)
+    fail_over = describe_last(last, now_ms) if last is not None else None
+    return Health(condition=condition, sentence=sentence, leader=leader, fail_over=fail_over)
 
 
 def count_level(services: Sequence[ServiceView]) -> int:
@@ -128,7 +133,7 @@ def _trouble(service: ServiceView) -> str | None:
     if service.state != "running":
         return f"is {service.state}"
     if service.name.startswith("order-") and not service.level:
-        return "is not caught up"
+        return "does not answer" if service.level is None else "is not caught up"
     if service.name.startswith("front-end-") and service.leader is None:
         return "has no leader"
     return None

@@ -6,7 +6,7 @@ of leader from the front-end that made it, and both run on one machine's clock.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel
@@ -60,7 +60,7 @@ class History:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.last_fail_over: FailOver | None = None
-        self.changes = 0  # grows with every event, so that whoever shows them knows
+        self.version = 0  # grows with every event, so that whoever shows them knows
         self._began_ms: int | None = None
         self._timeline: dict[str, deque[Span]] = {name: deque() for name in names}
         self._was_away: set[str] = set()
@@ -76,13 +76,13 @@ class History:
     def note(self, at_ms: int, service: str, text: str, fail_over: FailOver | None = None) -> None:
         """Something has happened to a service."""
         self._events.append(Event(at_ms=at_ms, service=service, text=text, fail_over=fail_over))
-        self.changes += 1
+        self.version += 1
 
     def take(self, snapshot: Snapshot) -> None:
         """A look at the bazaar; later ones come later."""
         self._began_ms = self._began_ms or snapshot.at_ms
         for service in snapshot.services:
-            self._take_look(service, look_of(service, snapshot.leader), snapshot.at_ms)
+            self._take_look(service, look_of(service, snapshot.health.leader), snapshot.at_ms)
             self._strikes[service.name] = service.strike
             self._take_changes(service.name, service.changes)
         self._take_outage(snapshot.at_ms, is_out=snapshot.health.condition == "down")
@@ -106,7 +106,7 @@ class History:
             now_ms=now_ms,
             from_ms=max(began_ms, now_ms - KEPT_MS),
             timeline={name: list(spans) for name, spans in self._timeline.items()},
-            outages=list(self._outages),
+            outages=_merged(self._outages),
             points=list(self._points),
             events=self.events(KEPT_EVENTS),
         )
@@ -165,7 +165,7 @@ class History:
                 self._events[number] = event.model_copy(update={"fail_over": whole, "text": _told_by(whole)})
                 if self.last_fail_over == known:
                     self.last_fail_over = whole
-                self.changes += 1
+                self.version += 1
 
     def _take_outage(self, at_ms: int, *, is_out: bool) -> None:
         open_one = next((each for each in self._outages if each.until_ms is None), None)
@@ -180,6 +180,18 @@ class History:
         _forget_past(self._outages, before_ms)
         for spans in self._timeline.values():
             _forget_past(spans, before_ms)
+
+
+def _merged(outages: Iterable[Outage]) -> list[Outage]:
+    """Those that overlap as one: a fail-over tells one more exactly than the looks that saw it as well."""
+    merged: list[Outage] = []
+    for outage in sorted(outages, key=lambda each: each.since_ms):
+        last = merged[-1] if merged else None
+        if last is None or (last.until_ms is not None and last.until_ms < outage.since_ms):
+            merged.append(outage.model_copy())
+        elif last.until_ms is not None:
+            last.until_ms = None if outage.until_ms is None else max(last.until_ms, outage.until_ms)
+    return merged
 
 
 def _forget_past(kept: deque[SpanT], before_ms: int) -> None:

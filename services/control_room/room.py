@@ -18,7 +18,7 @@ from services.common.http import Peer, PeerAnswered, PeerError, make_client
 from services.common.models import CacheState, CacheSwitch
 from services.common.runtime import Runtime
 from services.control_room.calls import Calls
-from services.control_room.load import LONGEST_S, MOST_CLIENTS, LoadControl, LoadView
+from services.control_room.load import LoadControl, LoadView
 from services.control_room.streams import Streams
 from services.control_room.watch import Watch
 
@@ -26,13 +26,10 @@ SWITCH_S = 5.0
 
 
 class Welcome(BaseModel):
-    """What a page is told first: the token for its buttons, which services there are, and the limits of the load."""
+    """What a page is told first: the token for its buttons, and the public addresses of the front-ends."""
 
     token: str
-    services: list[str]
     public: dict[str, str]
-    most_clients: int = MOST_CLIENTS
-    longest_s: int = LONGEST_S
 
 
 class Room:
@@ -45,7 +42,7 @@ class Room:
         self.watch = Watch(cluster, supervisor, client)
         front_ends = cluster.of("front-end")
         public = {each.name: each.url for each in front_ends}
-        self.welcome = Welcome(token=self.token, services=[each.name for each in cluster.services], public=public)
+        self.welcome = Welcome(token=self.token, public=public)
         self.load = LoadControl(list(public.values()), env, self._tell_load)
         self._customer = make_client(Runtime())
         self.calls = Calls(public, self._customer)

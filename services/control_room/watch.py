@@ -42,7 +42,7 @@ class Watch:
         self._counts: dict[str, Counts] = {}
         self._measured_at = time.monotonic()
         self._told_at = 0.0
-        self._told_changes = -1
+        self._told_version = -1
 
     async def look(self) -> Snapshot:
         """The bazaar as it is now, with what has happened to it."""
@@ -80,8 +80,8 @@ class Watch:
         """Tell those who watch."""
         self.streams.publish("snapshot", snapshot.model_dump_json())
         now = time.monotonic()
-        if self._told_changes != self.history.changes or now - self._told_at >= STORY_EVERY_S:
-            self._told_changes, self._told_at = self.history.changes, now
+        if self._told_version != self.history.version or now - self._told_at >= STORY_EVERY_S:
+            self._told_version, self._told_at = self.history.version, now
             self.streams.publish("story", self.history.story(now_ms()).model_dump_json())
 
     async def _pause(self, began: float) -> None:

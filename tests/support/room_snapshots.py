@@ -37,8 +37,8 @@ def _service(
         told = {"leader": leader, "changes": list(changes)}
     elif state == "running":
         told = {"head": HEAD, "level": not is_behind if name != "catalog" else None}
-    common = {"pid": 1, "url": "http://x:1", "uptime_s": 1.0, "restarts": 0, "reason": None, "strike": strike}
-    return ServiceView(name=name, state=state, **common, **told)
+    told |= {"pid": 1, "url": "http://x:1", "uptime_s": 1.0, "restarts": 0, "reason": None, "strike": strike}
+    return ServiceView(name=name, state=state, **told)
 
 
 def snapshot(at_ms: int, views: list[ServiceView]) -> Snapshot:

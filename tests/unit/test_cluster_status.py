@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from services.cluster.child import Child, State
-from services.cluster.console import show_verdict, status_page
+from services.cluster.console import show_verdict, status_page, watch_page
 from services.cluster.control import create_control
+from services.cluster.health import Event, FailOver
 from services.cluster.status import ProcessView, Snapshot, take_snapshot
 from services.cluster.supervisor import Supervisor
 from services.cluster.topology import Cluster, Settings, plan
@@ -155,6 +156,34 @@ async def test_the_missing_supervisor_and_reasons_are_told(cluster: Cluster) -> 
     text = "\n".join(str(part) for part in status_page(snapshot, 80))
     assert "catalog: two logs differ" in text
     assert "bazaar up" in text
+
+
+async def test_what_happened_last_is_told_while_one_watches(cluster: Cluster, client: httpx.AsyncClient) -> None:
+    fail_over = FailOver(
+        front_end="front-end-1", before="order-3", leader="order-2", cause="was killed",
+        struck_ms=1_000, noticed_ms=1_003, selected_ms=1_004,
+    )  # fmt: skip
+    event = Event(at_ms=1_004, service="front-end-1", text=fail_over.sentence, fail_over=fail_over)
+    snapshot = (await take_snapshot(cluster, client, _processes(cluster))).told(fail_over, [event])
+    lines = [str(part) for part in watch_page(snapshot, 80)]
+    assert lines[0].startswith("Degraded: order-2 does not answer. order-3 leads")
+    assert any(line.startswith("Last fail-over ") and "order-3 to order-2 in 4 ms" in line for line in lines)
+    assert lines[-1].endswith("order-3 was killed; noticed after 3 ms, selected after 4 ms")
+
+
+async def test_lag_is_how_far_a_replica_is_behind_the_catalog(cluster: Cluster) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        response = _answer(request)
+        return httpx.Response(200, text=response.text.replace('"position":20', '"position":13')) if (
+            request.url.port == 8011
+        ) else response  # fmt: skip
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        snapshot = await take_snapshot(cluster, client, _processes(cluster, order_2="down"))
+    assert {each.name: each.lag for each in snapshot.services if each.role not in {"catalog", "front-end"}} == {
+        "order-1": 7, "order-2": None, "order-3": 0,
+    }  # fmt: skip
+    assert (snapshot.caught_up, snapshot.replicas) == (2, 3)
 
 
 def test_the_verdict_comes_last_and_every_problem_before_it() -> None:

@@ -23,6 +23,19 @@ def test_every_service_has_its_port_when_the_first_one_is_given() -> None:
     assert cluster.control == "http://127.0.0.1:9009"
 
 
+@pytest.mark.parametrize(
+    ("host", "control"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8009"),
+        ("10.0.0.5", "http://10.0.0.5:8009"),
+        ("::", "http://[::1]:8009"),
+        ("bazaar.example", "http://bazaar.example:8009"),
+    ],
+)
+def test_commands_reach_the_control_room_where_it_listens(host: str, control: str) -> None:
+    assert plan(Settings(control_host=host)).control == control
+
+
 def test_services_are_listed_in_the_order_of_their_start() -> None:
     kinds = [service.kind for service in plan(Settings()).services]
     assert kinds == ["catalog", "order", "order", "order", "front-end"]
@@ -50,6 +63,8 @@ def test_a_port_is_taken_when_the_whole_block_fits(port: int) -> None:
         Settings(front_ends=10),
         Settings(cache_size=-1),
         Settings(cache_size=1_000_001),
+        Settings(control_host=""),
+        Settings(control_host="http://10.0.0.5"),
     ],
     ids=str,
 )
@@ -73,13 +88,14 @@ def test_the_catalog_is_given_its_stocks_and_the_lost_replicas_when_there_are_an
 
 
 def test_the_services_understand_their_command_lines() -> None:
-    settings = Settings(cache_size=0, lost=[1, 3], catalog=Path("s.csv"))
+    settings = Settings(cache_size=0, lost=[1, 3], catalog=Path("s.csv"), durability="process")
     replicas = {1: "http://127.0.0.1:8011", 2: "http://127.0.0.1:8012", 3: "http://127.0.0.1:8013"}
     catalog = CatalogSettings(_cli_parse_args=_command("catalog", settings)[3:])
     assert (catalog.port, catalog.replicas, catalog.lost, catalog.stocks) == (8010, replicas, [1, 3], Path("s.csv"))
     order = OrderSettings(_cli_parse_args=_command("order-2", settings)[3:])
     assert (order.port, order.replica_id, order.catalog) == (8012, 2, "http://127.0.0.1:8010")
     assert order.replicas == replicas
+    assert (catalog.durability, order.durability) == ("process", "process")
     front_end = FrontEndSettings(_cli_parse_args=_command("front-end-1", settings)[3:])
     assert (front_end.port, front_end.internal_port, front_end.cache_size) == (8000, 8021, 0)
     assert (front_end.name, front_end.data_dir) == ("front-end-1", Path("d"))

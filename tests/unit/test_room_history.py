@@ -59,7 +59,7 @@ def test_fail_over_has_the_chain_from_the_kill_on() -> None:
 
 def test_first_trade_completes_the_chain_that_was_told_already() -> None:
     history = failed_over()
-    count, changes = len(texts(history)), history.changes
+    count, version = len(texts(history)), history.version
     traded = SECOND.model_copy(update={"first_trade_ms": START + 1_020})
     for at_ms in (1_500, 1_750):
         history.take(snapshot(START + at_ms, services(2, changes=(FIRST, traded), order_3="down")))
@@ -67,7 +67,7 @@ def test_first_trade_completes_the_chain_that_was_told_already() -> None:
     assert texts(history)[-1].endswith("first trade after 20 ms")
     assert history.last_fail_over is not None
     assert history.last_fail_over.first_trade_ms == START + 1_020
-    assert history.changes == changes + 1
+    assert history.version == version + 1
 
 
 def test_change_is_told_once_however_often_it_is_seen() -> None:
@@ -126,6 +126,17 @@ def test_outage_lasts_while_no_trade_can_be_done() -> None:
 def test_fail_over_that_was_quicker_than_a_look_is_an_outage_all_the_same() -> None:
     outages = failed_over().story(START + 2_000).outages
     assert [(each.since_ms - START, each.until_ms and each.until_ms - START) for each in outages] == [(1_000, 1_005)]
+
+
+def test_outages_that_overlap_are_one() -> None:
+    history = History(NAMES)
+    paused = {"order-3": Strike(at_ms=START + 400, how="was paused")}
+    history.take(snapshot(START, services(3, changes=(FIRST,))))
+    for at_ms in (500, 750):
+        history.take(snapshot(START + at_ms, services(3, changes=(FIRST,), strikes=paused, order_3="paused")))
+    history.take(snapshot(START + 1_250, services(2, changes=(FIRST, SECOND), strikes=paused, order_3="paused")))
+    outages = history.story(START + 2_000).outages
+    assert [(each.since_ms - START, each.until_ms and each.until_ms - START) for each in outages] == [(400, 1_250)]
 
 
 def test_what_is_older_than_some_minutes_is_forgotten() -> None:

@@ -6,6 +6,7 @@ import { showCache, showCards, showEvents, showLoad, showStatus } from "/room/pa
 
 const SILENT_AFTER_MS = 1500;
 const RECONNECT_AFTER_MS = 4000;
+const COMPLAINT_MS = 12_000;
 
 const at = (id) => document.getElementById(id);
 let token = "";
@@ -77,12 +78,16 @@ async function ask(method, path, body) {
   return answer;
 }
 
+let complaintTimer = 0;
+
 async function complaining(work) {
+  clearTimeout(complaintTimer);
   at("complaint").textContent = "";
   try {
     return await work();
   } catch (error) {
     at("complaint").textContent = `That could not be done: ${error.message}`;
+    complaintTimer = setTimeout(() => (at("complaint").textContent = ""), COMPLAINT_MS);
     return null;
   }
 }

@@ -122,7 +122,7 @@ export function showCards(snapshot, act) {
       card = makeCard(service, act);
       at("cards").append(card);
     }
-    const look = lookOf(service, snapshot.leader);
+    const look = lookOf(service, snapshot.health.leader);
     if (card.dataset.look !== look) {
       card.dataset.look = look;
       card.querySelector(".state").replaceChildren(sign(look), make("span"));
