@@ -26,7 +26,7 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
     client = make_client(runtime, {SECRET_HEADER: secret})
     catalog = Catalog(
         runtime,
-        SqliteStore(settings.data_dir / "catalog.db"),
+        SqliteStore(settings.data_dir / "catalog.db", settings.durability),
         {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()},
         settings.lost,
         lambda: _initial_stocks(settings),

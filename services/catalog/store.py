@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from services.catalog.inventory import Inventory, Plan
 from services.common.database import Database
 from services.common.digest import follows, head_at
+from services.common.durability import Durability
 from services.common.errors import IntegrityFailure
 from services.common.models import MAX_STOCK, Entry, Head, Stock
 
@@ -63,8 +64,8 @@ class Store(Protocol):
 class SqliteStore:
     """The embedded store: one file, held under an exclusive lock for the life of the process."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, SCHEMA)
+    def __init__(self, path: Path, durability: Durability = "disk") -> None:
+        self._database = Database(path, SCHEMA, durability)
 
     def load(self) -> Saved | None:
         """See `Store.load`."""

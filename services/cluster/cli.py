@@ -33,6 +33,13 @@ app = typer.Typer(
 app.add_typer(evaluate, name="evaluate")
 
 
+class Safety(StrEnum):
+    """What an acknowledged order outlives, at the least."""
+
+    DISK = "disk"
+    PROCESS = "process"
+
+
 class Restart(StrEnum):
     """Whether services that die are started again."""
 
@@ -59,6 +66,9 @@ def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
     replicas: Annotated[int, typer.Option(min=1, max=9, help="How many order replicas.")] = 3,
     front_ends: Annotated[int, typer.Option(min=1, max=9, help="How many front-ends.")] = 1,
     cache_size: Annotated[int, typer.Option(min=0, max=1_000_000, help="Stocks in a cache; 0: no cache.")] = 10,
+    durability: Annotated[
+        Safety, typer.Option(help="What an order outlives: the power of the machine, or only its processes (faster).")
+    ] = Safety.DISK,
     catalog: Annotated[
         Path | None, typer.Option(help="CSV file of the initial stocks; read by a new bazaar only.", metavar="FILE")
     ] = None,
@@ -85,6 +95,7 @@ def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
         replicas=replicas,
         front_ends=front_ends,
         cache_size=cache_size,
+        durability=durability.value,
         catalog=catalog,
         restart=restart.value,
         lost=lost_ids(lost or [], replicas),

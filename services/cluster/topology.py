@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from services.cluster.errors import UsageError
+from services.common.durability import Durability
 
 HOST = "127.0.0.1"
 EVERYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - what an operator may ask for, and how it is reached here
@@ -48,6 +49,7 @@ class Settings(Record):
     replicas: int = 3
     front_ends: int = 1
     cache_size: int = 10
+    durability: Durability = "disk"
     catalog: Path | None = None
     restart: Restart = "always"
     lost: list[int] = []
@@ -145,10 +147,10 @@ def command(cluster: Cluster, service: Service, data_dir: Path) -> list[str]:
             parts += ["--stocks", str(settings.catalog)]
         if settings.lost:
             parts += ["--lost", ",".join(str(replica_id) for replica_id in settings.lost)]
-        return parts
+        return [*parts, "--durability", settings.durability]
     parts += ["--catalog", cluster.route(service, cluster.catalog)]
     if service.kind == "order":
-        return [*parts, "--replica-id", str(service.id)]
+        return [*parts, "--replica-id", str(service.id), "--durability", settings.durability]
     parts += ["--name", service.name, "--internal-port", str(port_of(service.internal_url))]
     advertised = cluster.route(cluster.catalog, service)
     if advertised != service.internal_url:

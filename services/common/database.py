@@ -1,8 +1,9 @@
 """One SQLite file: a connection that writes and checkpoints it, one that only reads, and a lock that keeps others out.
 
-WAL with synchronous=FULL: a transaction that returned is on the disk. An fsync that failed is never tried again,
-because the kernel may have dropped what it could not write: the process stops, and the data comes back from the other
-replicas. A write that finds no room is another matter: nothing of it is in the file, which stays as sound as it was.
+WAL with synchronous=FULL: a transaction that returned is on the disk (unless `durability` says otherwise). An fsync
+that failed is never tried again, because the kernel may have dropped what it could not write: the process stops, and
+the data comes back from the other replicas. A write that finds no room is another matter: nothing of it is in the file,
+which stays as sound as it was.
 apsw brings its own SQLite, newer than the WAL-reset bug of those that Debian 12 and Python 3.11 link.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import apsw
 
+from services.common.durability import SYNCHRONOUS, Durability
 from services.common.errors import IntegrityFailure
 
 Row = tuple[Any, ...]
@@ -37,7 +39,7 @@ class DiskFull(Exception):
 class Database:
     """A database file. Writing belongs on a `Disk`; reading is quick enough for the event loop."""
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, durability: Durability = "disk") -> None:
         """Lock `path` for this process, then open it and make its tables where it has none."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
@@ -47,7 +49,7 @@ class Database:
             self._writer = apsw.Connection(str(path))
             with self._mapped_errors(self._writer):
                 # One by one: apsw does not go on to a next statement before the rows of this one are read.
-                self._writer.execute("PRAGMA synchronous = FULL")
+                self._writer.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute(schema)
             self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.common.durability import Durability
+
 MAX_REPLICAS = 9
 
 _ADDRESS = re.compile(r"(\d+)=(https?://[^\s/]+)/?", re.ASCII)
@@ -53,6 +55,11 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, and above")
 
 
+DurabilityField = Annotated[
+    Durability, Field(description="disk: a commit is fsynced; process: it outlives processes, not the machine's power")
+]
+
+
 class CatalogSettings(ServiceSettings):
     """The catalog's settings."""
 
@@ -60,6 +67,7 @@ class CatalogSettings(ServiceSettings):
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     stocks: Path | None = Field(None, description="CSV file of the initial stocks, read by a new bazaar only")
     lost: Ids = Field(default_factory=list, description="replicas that are gone for good: rebuild without them")
+    durability: DurabilityField = "disk"
 
 
 class OrderSettings(ServiceSettings):
@@ -69,6 +77,7 @@ class OrderSettings(ServiceSettings):
     replica_id: int = Field(ge=1, le=MAX_REPLICAS, description="unique id of this replica")
     catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
     replicas: Addresses = Field(description="every order replica, this one included")
+    durability: DurabilityField = "disk"
 
 
 class FrontEndSettings(ServiceSettings):

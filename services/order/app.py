@@ -25,7 +25,7 @@ def create_app(settings: OrderSettings, runtime: Runtime, secret: str) -> FastAP
     replica = Replica(
         runtime,
         settings.replica_id,
-        LogStore(settings.data_dir / f"order-{settings.replica_id}.db"),
+        LogStore(settings.data_dir / f"order-{settings.replica_id}.db", settings.durability),
         Peer(client, settings.catalog),
         {i: Peer(client, url) for i, url in settings.replicas.items() if i != settings.replica_id},
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from services.common.database import Database, Row
+from services.common.durability import Durability
 from services.common.models import Entry, Head, Order, Stock
 
 SCHEMA = """
@@ -25,8 +26,8 @@ _STOCKS = TypeAdapter(list[Stock])
 class LogStore:
     """The database file of one replica. `append` and `adopt` belong on a `Disk`."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, SCHEMA)
+    def __init__(self, path: Path, durability: Durability = "disk") -> None:
+        self._database = Database(path, SCHEMA, durability)
 
     def generation(self) -> int | None:
         """The generation, None before the first."""

@@ -83,7 +83,7 @@ def test_the_catalog_is_given_its_stocks_and_the_lost_replicas_when_there_are_an
     assert _command("catalog", Settings(catalog=Path("stocks.csv"), lost=[2])) == [
         sys.executable, "-m", "services.catalog", "--port", "8010", "--data-dir", "d",
         "--replicas", "1=http://127.0.0.1:8011,2=http://127.0.0.1:8012,3=http://127.0.0.1:8013",
-        "--stocks", "stocks.csv", "--lost", "2",
+        "--stocks", "stocks.csv", "--lost", "2", "--durability", "disk",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import apsw
 import pytest
 
 from services.common.database import Database, DatabaseLocked, DiskFull
+from services.common.durability import Durability
 from services.common.errors import IntegrityFailure
 from services.common.runtime import AdaptiveDisk
 from tests.support.order_disk import failing_files
@@ -32,6 +33,16 @@ def database(path: Path) -> Iterator[Database]:
     opened = Database(path, SCHEMA)
     yield opened
     opened.close()
+
+
+@pytest.mark.parametrize(("durability", "expected"), [("disk", 2), ("process", 1)])  # FULL, NORMAL
+def test_a_commit_is_fsynced_unless_only_processes_are_to_be_outlived(
+    path: Path, durability: Durability, expected: int
+) -> None:
+    database = Database(path, SCHEMA, durability)
+    with database.transaction() as writer:
+        assert writer.pragma("synchronous") == expected
+    database.close()
 
 
 def insert(database: Database, *texts: str) -> None:
