@@ -29,13 +29,14 @@ class Back(BaseModel):
     """Its return. In ms after its new process was started: it answers; it is level with the catalog.
 
     missed: entries that it lacked when it was started. fetched: those that it took from the other replicas before it
-    went to work; orders that came meanwhile are among them.
+    went to work, in fetch_ms; orders that came meanwhile are among them.
     """
 
     answers_ms: float
     level_ms: float
     missed: int
     fetched: int | None
+    fetch_ms: float | None = None
 
 
 class Seen(BaseModel):

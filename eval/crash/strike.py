@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from eval.chaos.faults import resolve
 from eval.crash.files import last_position
@@ -29,6 +30,7 @@ class Killed:
     """at: monotonic seconds; wall: the same moment in seconds since 1970."""
 
     victim: str
+    pid: int
     was_leader: bool
     at: float
     wall: float
@@ -58,7 +60,7 @@ class Striker:
         (victim,) = resolve((role,), snapshot)
         pid = next(each.pid for each in snapshot.services if each.name == victim)
         assert pid is not None
-        killed = Killed(victim, victim == f"order-{snapshot.leader}", time.monotonic(), time.time())
+        killed = Killed(victim, pid, victim == f"order-{snapshot.leader}", time.monotonic(), time.time())
         os.kill(pid, signal.SIGKILL)
         return killed
 
@@ -79,7 +81,7 @@ class Striker:
                     await asyncio.sleep(POLL_S)
         if not level:
             raise Failed(f"K9: {victim} was not level within {PATIENCE_S:.0f} s")
-        fetched = [line["entries"] for moment, line in events(self._lines(victim), FETCHED) if moment >= wall]
+        fetched = [line for moment, line in events(self._lines(victim), FETCHED) if moment >= wall]
         return Returned(
             started=started,
             level=level,
@@ -87,7 +89,8 @@ class Striker:
                 answers_ms=_ms(answered - started),
                 level_ms=_ms(level - started),
                 missed=catalog.head.position - had,
-                fetched=fetched[0] if fetched else None,
+                fetched=fetched[0]["entries"] if fetched else None,
+                fetch_ms=_ms(fetched[0]["seconds"]) if fetched else None,
             ),
         )
 
@@ -129,7 +132,7 @@ def first_change(changes: Iterable[LeaderChange], killed: Killed) -> LeaderChang
     return next((each for each in changes if each.before == victim and each.selected_ms >= since), None)
 
 
-def events(lines: Iterable[str], event: str) -> Iterator[tuple[float, dict[str, int]]]:
+def events(lines: Iterable[str], event: str) -> Iterator[tuple[float, dict[str, Any]]]:
     """When, in seconds since 1970, a log says this, and with what."""
     for line in lines:
         if event in line:

@@ -215,6 +215,17 @@ def verify(data_dir: DataDir = DATA, as_json: Json = False) -> None:
     raise typer.Exit(verify_all(data_dir, as_json=as_json))
 
 
+@app.command(epilog="Examples: bazaar demo; bazaar demo --seconds 30; bazaar demo --json")
+def demo(
+    seconds: Annotated[float, typer.Option(min=0.3, max=3_600, help="How long clients trade.", metavar="S")] = 9.0,
+    as_json: Json = False,
+) -> None:
+    """The whole story in half a minute: a bazaar of its own trades, loses its leader, heals, and loses no order."""
+    from eval.demo.command import demo_command
+
+    raise typer.Exit(demo_command(seconds, as_json=as_json))
+
+
 @app.command(
     epilog="Examples: bazaar chaos; bazaar chaos --rounds 200 --seed 7; bazaar chaos --rounds 3 --partitions --json"
 )

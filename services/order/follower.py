@@ -38,9 +38,13 @@ class Follower:
     async def run(self) -> None:
         """In the background: fetch what was missed, then report to the catalog and take its news, for ever."""
         if self._log.generation is not None:
-            before = self._log.head.position
+            before, began = self._log.head.position, self._runtime.monotonic()
             await self.fetch(None)
-            log.info("fetched missed entries from the other replicas", entries=self._log.head.position - before)
+            log.info(
+                "fetched missed entries from the other replicas",
+                entries=self._log.head.position - before,
+                seconds=round(self._runtime.monotonic() - began, 4),
+            )
         while True:
             await self.link.refresh()
             try:

@@ -232,7 +232,7 @@ def test_moment_of_an_event_is_read_from_a_log() -> None:
 
 
 def test_change_of_leader_is_the_one_after_the_kill() -> None:
-    killed = Killed("order-3", was_leader=True, at=5.0, wall=1_000.0004)
+    killed = Killed("order-3", pid=4_711, was_leader=True, at=5.0, wall=1_000.0004)
     changes = [
         LeaderChange(before=3, leader=2, noticed_ms=900_000, selected_ms=900_001),
         LeaderChange(before=2, leader=3, noticed_ms=999_000, selected_ms=999_000),

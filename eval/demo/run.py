@@ -1,0 +1,191 @@
+"""The story as it happens: a bazaar of its own, the lab's clients, and a kill."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.bazaar import BazaarClient
+from client.errors import BazaarClientError
+from client.load import LoadSettings
+from eval.chaos.judge import problems_on_disk
+from eval.chaos.report import first_trade_ms
+from eval.chaos.scenarios import LEADER
+from eval.crash.files import compare_files
+from eval.crash.session import MANY, Session
+from eval.crash.strike import Killed, Striker
+from eval.demo import show
+from eval.demo.stage import Stage
+from eval.demo.story import Customer, FailOver, LookUp, Opening, Return, Story, Trading, Verdict, conclude, trading
+from eval.processes import Failed, Processes, free_block, running
+from eval.witness import History, Witness
+from services.cluster.audit import verify_cluster
+from services.cluster.topology import Settings
+from services.common.models import Order
+
+CLIENTS = 5
+TRADE_PROBABILITY = 0.4
+SEED = 1
+STOCK = "GameStart"
+BOUGHT = 3
+LIVE_EVERY_S = 0.25
+REST_S = 30.0  # for the heads to be equal in the end
+
+
+class Demo:
+    """One telling of the story. seconds: of load, a third each before the kill, while the replica is dead, and after.
+
+    `kept` is the data folder of a story that ended badly.
+    """
+
+    def __init__(self, seconds: float, stage: Stage) -> None:
+        self.kept: Path | None = None
+        self._third_s = seconds / 3
+        self._stage = stage
+        self._history = History()
+        self._problems: list[str] = []
+        self._story = Story(started_at=datetime.now(UTC), clients=CLIENTS)
+
+    async def run(self) -> Story:
+        """Tell it from the start to the verdict. Raises CannotDo when there is no bazaar."""
+        data_dir = Path(tempfile.mkdtemp(prefix="bazaar-demo-"))
+        started = time.monotonic()
+        try:
+            self._stage.act(show.OPENING)
+            # What dies stays down: the story brings it back.
+            async with running(Settings(port=free_block(), restart="never"), data_dir) as processes:
+                try:
+                    await self._acts(processes, time.monotonic() - started)
+                except (Failed, BazaarClientError) as failure:
+                    self._problems.append(str(failure))
+            verdict = self._story.verdict = self._conclude(processes)
+            self.kept = None if verdict.passed else data_dir
+        finally:
+            if self.kept is None:
+                shutil.rmtree(data_dir, ignore_errors=True)
+        self._story.duration_s = round(time.monotonic() - started, 1)
+        self._stage.say(*show.ending_lines(verdict))
+        self._stage.verdict(verdict.text, passed=verdict.passed)
+        return self._story
+
+    def _conclude(self, processes: Processes) -> Verdict:
+        """The services have ended: what their files hold now is what is left."""
+        cluster, data_dir, operations = processes.cluster, processes.data_dir, self._history.operations
+        self._problems += problems_on_disk(data_dir, cluster, operations)
+        files = compare_files(data_dir, [each.name for each in cluster.of("order")])
+        return conclude(operations, files, self._problems, self._history.errors)
+
+    async def _acts(self, processes: Processes, ready_s: float) -> None:
+        url = processes.cluster.of("front-end")[0].url
+        async with Witness("customer", self._history, url) as client:
+            await self._open(processes, client, ready_s)
+            await self._shop(client)
+            await self._clients_at_work(processes, client, url)
+            if self._story.customer is not None and self._story.customer.number is not None:
+                await client.order(self._story.customer.number)
+        verified = await verify_cluster(processes.cluster, processes.client, REST_S)
+        self._problems += [f"verify: {problem}" for problem in verified.problems]
+
+    async def _clients_at_work(self, processes: Processes, client: BazaarClient, url: str) -> None:
+        load = LoadSettings(
+            urls=(url,), clients=CLIENTS, trade_probability=TRADE_PROBABILITY, iterations=MANY, seed=SEED
+        )
+        session, striker = Session(load, self._history), Striker(processes)
+        async with session.at_work(), self._moving_line(client):
+            await self._trade(session, client)
+            killed = await self._kill(striker, session, client)
+            await self._bring_back(striker, killed, session)
+            self._stage.act(show.ENDING)
+            await session.end()
+
+    async def _open(self, processes: Processes, client: BazaarClient, ready_s: float) -> None:
+        cluster = processes.cluster
+        opening = self._story.opening = Opening(
+            services=len(cluster.services),
+            replicas=len(cluster.of("order")),
+            ready_s=round(ready_s, 1),
+            leader=await _leader(client),
+        )
+        self._stage.say(*show.opening_lines(opening))
+
+    async def _shop(self, client: BazaarClient) -> None:
+        """One customer alone: what the cache does."""
+        self._stage.act(show.CUSTOMER)
+        before = [await _look_up(client), await _look_up(client)]
+        result = await client.buy(STOCK, BOUGHT)
+        number = result.number if isinstance(result, Order) else None
+        customer = self._story.customer = Customer(
+            stock=STOCK, before=before, bought=BOUGHT, number=number, after=await _look_up(client)
+        )
+        self._stage.say(*show.customer_lines(customer))
+
+    async def _trade(self, session: Session, client: BazaarClient) -> None:
+        self._stage.act(show.trading_title(CLIENTS, TRADE_PROBABILITY))
+        found = self._story.trading = await self._work(session)
+        self._stage.say(*show.trading_lines(found, await _leader(client)))
+
+    async def _kill(self, striker: Striker, session: Session, client: BazaarClient) -> Killed:
+        killed = await striker.kill(LEADER)
+        self._stage.act(show.kill_title(killed.victim, killed.pid))
+        meanwhile = await self._work(session)
+        noticed_ms, selected_ms = await striker.noticed(killed)
+        fail_over = self._story.fail_over = FailOver(
+            victim=killed.victim,
+            pid=killed.pid,
+            noticed_ms=noticed_ms,
+            selected=await _leader(client),
+            selected_ms=selected_ms,
+            first_ms=first_trade_ms(session.operations, killed.at),
+            meanwhile=meanwhile,
+        )
+        self._stage.say(*show.fail_over_lines(fail_over))
+        return killed
+
+    async def _bring_back(self, striker: Striker, killed: Killed, session: Session) -> None:
+        self._stage.act(show.return_title(killed.victim))
+        returned = await striker.bring_back(killed.victim)
+        afterwards = await self._work(session)
+        back = self._story.back = Return(replica=killed.victim, back=returned.back, afterwards=afterwards)
+        self._stage.say(*show.return_lines(back))
+
+    async def _work(self, session: Session) -> Trading:
+        """Let the clients work for a third of the time."""
+        began = time.monotonic()
+        await session.work(self._third_s)
+        return trading(session.operations, began, time.monotonic())
+
+    @asynccontextmanager
+    async def _moving_line(self, client: BazaarClient) -> AsyncIterator[None]:
+        """Show during the body how fast the clients trade, and who leads; only where a line can move."""
+        if not self._stage.is_live:
+            yield
+            return
+        with self._stage.moving():
+            watching = asyncio.create_task(self._watch(client))
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await asyncio.wait((watching,))
+
+    async def _watch(self, client: BazaarClient) -> None:
+        while True:
+            leader = await _leader(client)
+            now = time.monotonic()
+            last = trading(self._history.operations, now - 1.0, now)
+            self._stage.move(show.moving_text(self._history.trades, last, leader))
+            await asyncio.sleep(LIVE_EVERY_S)
+
+
+async def _look_up(client: BazaarClient) -> LookUp:
+    stock = await client.look_up(STOCK)
+    return LookUp(cache=stock.cache, quantity=stock.quantity)
+
+
+async def _leader(client: BazaarClient) -> str:
+    leader = (await client.leader()).leader
+    return "nobody" if leader is None else f"order-{leader}"
