@@ -5,11 +5,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.bazaar import BazaarClient
+from client.bazaar import PATIENCE_S, BazaarClient
 from client.errors import BazaarClientError
 from client.load import LoadSettings
 from eval.chaos.judge import problems_on_disk
@@ -20,11 +20,12 @@ from eval.crash.session import MANY, Session
 from eval.crash.strike import Killed, Striker
 from eval.demo import show
 from eval.demo.stage import Stage
-from eval.demo.story import Customer, FailOver, LookUp, Opening, Return, Story, Trading, Verdict, conclude, trading
+from eval.demo.story import Customer, FailOver, LookUp, Opening, Return, Story, Verdict, conclude, trading
 from eval.processes import Failed, Processes, free_block, running
 from eval.witness import History, Witness
 from services.cluster.audit import verify_cluster
 from services.cluster.topology import Settings
+from services.common.http import PeerError
 from services.common.models import Order
 
 CLIENTS = 5
@@ -56,11 +57,10 @@ class Demo:
         started = time.monotonic()
         try:
             self._stage.act(show.OPENING)
-            # What dies stays down: the story brings it back.
-            async with running(Settings(port=free_block(), restart="never"), data_dir) as processes:
+            async with self._bazaar(data_dir) as processes:
                 try:
                     await self._acts(processes, time.monotonic() - started)
-                except (Failed, BazaarClientError) as failure:
+                except (Failed, BazaarClientError, PeerError) as failure:
                     self._problems.append(str(failure))
             verdict = self._story.verdict = self._conclude(processes)
             self.kept = None if verdict.passed else data_dir
@@ -71,6 +71,15 @@ class Demo:
         self._stage.say(*show.ending_lines(verdict))
         self._stage.verdict(verdict.text, passed=verdict.passed)
         return self._story
+
+    @asynccontextmanager
+    async def _bazaar(self, data_dir: Path) -> AsyncIterator[Processes]:
+        async with AsyncExitStack() as stack:
+            with self._stage.moving(show.STARTING):
+                # What dies stays down: the story brings it back.
+                settings = Settings(port=free_block(), restart="never")
+                processes = await stack.enter_async_context(running(settings, data_dir))
+            yield processes
 
     def _conclude(self, processes: Processes) -> Verdict:
         """The services have ended: what their files hold now is what is left."""
@@ -95,12 +104,15 @@ class Demo:
             urls=(url,), clients=CLIENTS, trade_probability=TRADE_PROBABILITY, iterations=MANY, seed=SEED
         )
         session, striker = Session(load, self._history), Striker(processes)
-        async with session.at_work(), self._moving_line(client):
-            await self._trade(session, client)
-            killed = await self._kill(striker, session, client)
-            await self._bring_back(striker, killed, session)
+        async with session.at_work():
+            self._stage.act(show.trading_title(CLIENTS, TRADE_PROBABILITY))
+            async with self._watched(client):
+                await self._trade(session, client)
+                killed = await self._kill(striker, session, client)
+                await self._bring_back(striker, killed, session)
             self._stage.act(show.ENDING)
-            await session.end()
+            with self._stage.moving(show.ASKING):
+                await session.end()
 
     async def _open(self, processes: Processes, client: BazaarClient, ready_s: float) -> None:
         cluster = processes.cluster
@@ -124,14 +136,15 @@ class Demo:
         self._stage.say(*show.customer_lines(customer))
 
     async def _trade(self, session: Session, client: BazaarClient) -> None:
-        self._stage.act(show.trading_title(CLIENTS, TRADE_PROBABILITY))
-        found = self._story.trading = await self._work(session)
+        began = time.monotonic()
+        await session.work(self._third_s)
+        found = self._story.trading = trading(session.operations, began, time.monotonic())
         self._stage.say(*show.trading_lines(found, await _leader(client)))
 
     async def _kill(self, striker: Striker, session: Session, client: BazaarClient) -> Killed:
         killed = await striker.kill(LEADER)
         self._stage.act(show.kill_title(killed.victim, killed.pid))
-        meanwhile = await self._work(session)
+        first_ms = await self._first_trade(session, killed)
         noticed_ms, selected_ms = await striker.noticed(killed)
         fail_over = self._story.fail_over = FailOver(
             victim=killed.victim,
@@ -139,32 +152,35 @@ class Demo:
             noticed_ms=noticed_ms,
             selected=await _leader(client),
             selected_ms=selected_ms,
-            first_ms=first_trade_ms(session.operations, killed.at),
-            meanwhile=meanwhile,
+            first_ms=first_ms,
         )
         self._stage.say(*show.fail_over_lines(fail_over))
+        await session.work(self._third_s)
+        fail_over.meanwhile = trading(session.operations, killed.at, time.monotonic())
+        self._stage.say(*show.trading_lines(fail_over.meanwhile, fail_over.selected))
         return killed
+
+    async def _first_trade(self, session: Session, killed: Killed) -> float | None:
+        """After how many ms a trade was answered that was sent after the kill."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await self._history.wait_until(lambda: first_trade_ms(session.operations, killed.at) is not None)
+        return first_trade_ms(session.operations, killed.at)
 
     async def _bring_back(self, striker: Striker, killed: Killed, session: Session) -> None:
         self._stage.act(show.return_title(killed.victim))
         returned = await striker.bring_back(killed.victim)
-        afterwards = await self._work(session)
-        back = self._story.back = Return(replica=killed.victim, back=returned.back, afterwards=afterwards)
+        back = self._story.back = Return(replica=killed.victim, **returned.back.model_dump())
         self._stage.say(*show.return_lines(back))
-
-    async def _work(self, session: Session) -> Trading:
-        """Let the clients work for a third of the time."""
-        began = time.monotonic()
         await session.work(self._third_s)
-        return trading(session.operations, began, time.monotonic())
 
     @asynccontextmanager
-    async def _moving_line(self, client: BazaarClient) -> AsyncIterator[None]:
+    async def _watched(self, client: BazaarClient) -> AsyncIterator[None]:
         """Show during the body how fast the clients trade, and who leads; only where a line can move."""
         if not self._stage.is_live:
             yield
             return
-        with self._stage.moving():
+        with self._stage.moving(show.BEGINNING):
             watching = asyncio.create_task(self._watch(client))
             try:
                 yield

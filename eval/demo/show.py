@@ -3,8 +3,11 @@
 from eval.demo.story import Customer, FailOver, LookUp, Opening, Return, Trading, Verdict
 
 OPENING = "A bazaar starts."
+STARTING = "starting its processes ..."
 CUSTOMER = "A customer looks up a stock twice, buys some, and looks again."
 ENDING = "The clients stop, and ask for every order that they were told of."
+ASKING = "asking ..."
+BEGINNING = "the first requests ..."
 SHOWN = 5  # of the problems and of the errors; the JSON has all of them
 
 
@@ -30,8 +33,9 @@ def trading_title(clients: int, probability: float) -> str:
 
 
 def trading_lines(trading: Trading, leader: str) -> list[str]:
-    """How it is when nothing is wrong."""
-    return [f"{_pace(trading)} through {leader}, the longest wait {_ms(trading.longest_ms)}."]
+    """How it went for a while."""
+    pace = f"{_count(trading.orders, 'order')}, {trading.per_s:,.0f}/s, through {leader}"
+    return [f"{pace}; the longest wait is {_ms(trading.longest_ms)}."]
 
 
 def kill_title(victim: str, pid: int) -> str:
@@ -41,12 +45,10 @@ def kill_title(victim: str, pid: int) -> str:
 
 def fail_over_lines(fail_over: FailOver) -> list[str]:
     """What came of it, moment by moment."""
-    meanwhile = fail_over.meanwhile
     return [
         f"{_ms(fail_over.noticed_ms):>8} later  its death is noticed,",
         f"{_ms(fail_over.selected_ms):>8} later  {fail_over.selected} is selected as the leader,",
         f"{_ms(fail_over.first_ms):>8} later  the first new trade is answered.",
-        f"Trading goes on without it: {_pace(meanwhile)}, the longest wait {_ms(meanwhile.longest_ms)}.",
     ]
 
 
@@ -55,9 +57,8 @@ def return_title(replica: str) -> str:
     return f"{replica} is started again, while the others go on trading."
 
 
-def return_lines(return_: Return) -> list[str]:
+def return_lines(back: Return) -> list[str]:
     """How it caught up."""
-    back = return_.back
     lines = [f"It lacks {_count(back.missed, 'entry', 'entries')} of the order log."]
     if back.fetched and back.fetch_ms:
         per_s = back.fetched / back.fetch_ms * 1_000
@@ -70,10 +71,10 @@ def ending_lines(verdict: Verdict) -> list[str]:
     files = verdict.files
     violations = _count(len(verdict.problems), "violation")
     return [
-        f"{_count(verdict.orders, 'order')} asked for, {verdict.orders - verdict.lost:,} found as acknowledged.",
+        f"{_count(verdict.asked, 'order')} asked for, {verdict.asked - verdict.lost:,} found as acknowledged.",
         f"All {verdict.operations:,} answers checked against the databases: {violations}.",
         *(
-            f"{name}.db  SHA-256 over all {files.entries:,} rows: {digest[:16]}..."
+            f"{name}.db  {_count(files.entries, 'entry', 'entries')}, SHA-256 {digest[:24]}..."
             for name, digest in files.sha256.items()
         ),
         *_some("wrong", verdict.problems),
@@ -95,10 +96,6 @@ def _look_up(stock: str, look_up: LookUp) -> str:
 
 def _request(call: str, answer: str) -> str:
     return f"{call:<32}{answer}"
-
-
-def _pace(trading: Trading) -> str:
-    return f"{trading.orders:,} orders, {trading.per_s:,.0f}/s"
 
 
 def _some(word: str, texts: list[str]) -> list[str]:

@@ -42,13 +42,20 @@ class Stage:
         self._console.print(text, style="bold green" if passed else "bold red", soft_wrap=True)
 
     @contextmanager
-    def moving(self) -> Iterator[None]:
-        """Keep a line below all others during the body; `move` says what is in it."""
-        with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
+    def moving(self, text: str) -> Iterator[None]:
+        """Keep a line with this text below all others during the body, where one can move; `move` changes it."""
+        if not self.is_live:
+            yield
+            return
+        with Live(_moving(text), console=self._console, auto_refresh=False, transient=True) as self._live:
             yield
         self._live = None
 
     def move(self, text: str) -> None:
         """Put something else into the moving line."""
         if self._live is not None:
-            self._live.update(Padding(Text(text, style="cyan"), (0, 0, 0, INDENT), expand=False), refresh=True)
+            self._live.update(_moving(text), refresh=True)
+
+
+def _moving(text: str) -> Padding:
+    return Padding(Text(text, style="cyan"), (0, 0, 0, INDENT), expand=False)

@@ -56,7 +56,10 @@ class Trading(BaseModel):
 
 
 class FailOver(BaseModel):
-    """The leader's death, and what came of it, in ms after it; None for what did not come. first_ms: a new trade."""
+    """The leader's death, and what came of it, in ms after it; None for what did not come. first_ms: a new trade.
+
+    meanwhile: from the kill until the replica is started again.
+    """
 
     victim: str
     pid: int
@@ -64,26 +67,27 @@ class FailOver(BaseModel):
     selected: str
     selected_ms: float | None
     first_ms: float | None
-    meanwhile: Trading
+    meanwhile: Trading | None = None
 
 
-class Return(BaseModel):
+class Return(Back):
     """The dead replica's return."""
 
     replica: str
-    back: Back
-    afterwards: Trading
 
 
 class Verdict(BaseModel):
-    """What is left in the end. lost: acknowledged orders that nobody was given again as they were acknowledged.
+    """What is left in the end.
 
-    operations: requests whose answers were checked against the databases.
+    orders: acknowledged ones. asked: those of them that were asked for again, and got an answer. lost: those that it
+    did not give back as they were acknowledged. operations: requests of all clients; each was checked against the
+    databases.
     """
 
     passed: bool
     text: str
     orders: int
+    asked: int
     lost: int
     longest_ms: float
     operations: int
@@ -118,35 +122,34 @@ def trading(operations: Sequence[Operation], began: float, ended: float) -> Trad
 
 def conclude(operations: Sequence[Operation], files: Comparison, problems: list[str], errors: list[str]) -> Verdict:
     """Judge. files: of the stopped bazaar; problems: what checks found; errors: those that reached a client."""
-    orders = [each for each in operations if _is_order(each)]
-    missing = lost(operations)
+    orders = [(each.seen["number"], each.name, each.type, each.quantity) for each in operations if _is_order(each)]
+    queries = [each for each in operations if each.kind == "order" and each.status in {200, 404}]
+    numbers = {each.number for each in queries}
+    found = {tuple(each.seen.get(member) for member in CONTENT) for each in queries}
+    asked = [each for each in orders if each[0] in numbers]
+    lost = sum(each not in found for each in asked)
     longest = max(longest_ms(each for each in operations if each.status).values(), default=0.0)
+    is_whole = len(asked) == len(orders) and not lost and files.same
+    facts = [
+        f"{lost:,} {'order' if lost == 1 else 'orders'} lost",
+        f"{identical(files)} of {len(files.sha256)} databases identical",
+        f"longest wait {longest:,.0f} ms",
+        *([f"{len(orders) - len(asked):,} not asked for"] if len(asked) < len(orders) else []),
+        *([f"violations: {len(problems)}"] if problems else []),
+        *([f"errors seen by clients: {len(errors)}"] if errors else []),
+    ]
     return Verdict(
-        passed=not missing and files.same and not problems and not errors,
-        text=", ".join(
-            [
-                f"{missing:,} {'order' if missing == 1 else 'orders'} lost",
-                f"{identical(files)} of {len(files.sha256)} databases identical",
-                f"longest wait {longest:,.0f} ms",
-                *([f"violations: {len(problems)}"] if problems else []),
-                *([f"errors seen by clients: {len(errors)}"] if errors else []),
-            ]
-        ),
+        passed=is_whole and not problems and not errors,
+        text=", ".join(facts),
         orders=len(orders),
-        lost=missing,
+        asked=len(asked),
+        lost=lost,
         longest_ms=longest,
         operations=len(operations),
         files=files,
         problems=problems,
         errors=errors,
     )
-
-
-def lost(operations: Sequence[Operation]) -> int:
-    """How many acknowledged orders no query gave back as they were acknowledged."""
-    found = {tuple(each.seen.get(member) for member in CONTENT) for each in operations if each.kind == "order"}
-    orders = [each for each in operations if _is_order(each)]
-    return sum((each.seen["number"], each.name, each.type, each.quantity) not in found for each in orders)
 
 
 def identical(files: Comparison) -> int:

@@ -49,9 +49,10 @@ class Experiment:
 
 
 @asynccontextmanager
-async def experiment(folder: Path, module: str, *flags: str) -> AsyncIterator[Experiment]:
+async def experiment(folder: Path, module: str, *flags: str, has_results: bool = True) -> AsyncIterator[Experiment]:
     """`python -m module` with these flags. At the end it must be over, with all that it started."""
-    run = Experiment(folder, await _launch(folder, module, *flags))
+    out = ("--out", str(folder / "results")) if has_results else ()
+    run = Experiment(folder, await _launch(folder, module, *flags, *out))
     try:
         yield run
         await run.wait_until(lambda: not run.processes())
@@ -67,7 +68,7 @@ async def experiment(folder: Path, module: str, *flags: str) -> AsyncIterator[Ex
 async def _launch(folder: Path, module: str, *flags: str) -> asyncio.subprocess.Process:
     (folder / "temporary").mkdir()
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *flags, "--out", str(folder / "results"), "--json"),
+        *(sys.executable, "-m", module, *flags, "--json"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
