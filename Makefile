@@ -90,7 +90,7 @@ check: lint types test ## what has to pass before a commit: layout, lint, types,
 # Which versions are installed is decided here and nowhere else.
 lock: .venv/dev.stamp ## choose the newest allowed versions and write both lock files
 	@for name in requirements requirements-dev; do \
-	  extra=; [ $$name = requirements ] || extra='--extra dev --extra ec2 --constraint requirements.lock'; \
+	  extra=; [ $$name = requirements ] || extra='--extra dev --extra ec2 --extra tracing --constraint requirements.lock'; \
 	  $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --build-deps-for editable \
 	    --no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	    $$extra --output-file $$name.lock pyproject.toml; \

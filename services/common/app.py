@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +16,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
+from services.common import tracing
 from services.common.direct import Direct
 from services.common.errors import BazaarError, Forbidden, MalformedBody, NotFound, Unavailable, error_body
 from services.common.http import SECRET_HEADER
@@ -81,6 +83,8 @@ def make_app(  # noqa: PLR0913 - all but one are given by name
     app.add_door(LimitBody, max_body_bytes)
     app.add_door(LimitConcurrency, max_requests)
     app.add_door(CountRequests, metrics, "public" if secret is None else "internal")
+    if tracing.is_on():
+        app.add_door(partial(tracing.Trace, begins=secret is None))
     return app
 
 

@@ -2,16 +2,23 @@
 
 One helper serves the four links of the bazaar (front-end to leader, leader to catalog, leader to followers, catalog to
 front-ends), so that one HTTP call and one fsync are shared by all trades in flight. A trip that a caller joins always
-begins after the call: an empty batch can therefore be used as a question about the present.
+begins after the call: an empty batch can therefore be used as a question about the present. A trip is made in the
+context of the first who waits for it: under its request id, and in its trace.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from services.common.tracing import share
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
+
+
+_Waiting: TypeAlias = "tuple[ItemT, asyncio.Future[AnswerT], Context]"
 
 
 class BatcherFull(Exception):
@@ -27,7 +34,7 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     def __init__(
         self,
-        send: Callable[[list[ItemT]], Awaitable[Sequence[AnswerT]]],
+        send: Callable[[list[ItemT]], Coroutine[Any, Any, Sequence[AnswerT]]],
         *,
         max_batch: int,
         max_waiting: int = 10_000,
@@ -37,7 +44,7 @@ class Batcher(Generic[ItemT, AnswerT]):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._in_flight = in_flight
-        self._waiting: deque[tuple[ItemT, asyncio.Future[AnswerT]]] = deque()
+        self._waiting: deque[_Waiting[ItemT, AnswerT]] = deque()
         self._sends: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: ItemT) -> AnswerT:
@@ -49,13 +56,13 @@ class Batcher(Generic[ItemT, AnswerT]):
         if len(self._waiting) >= self._max_waiting:
             raise BatcherFull
         future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, copy_context()))
         self._start()
         return future
 
     async def close(self) -> None:
         """Cancel everything that waits or is under way."""
-        for _, future in self._waiting:
+        for _, future, _ in self._waiting:
             future.cancel()
         self._waiting.clear()
         sends = list(self._sends)
@@ -78,11 +85,12 @@ class Batcher(Generic[ItemT, AnswerT]):
         finally:
             self._sends.discard(this)  # in the same step in which nobody waited: a later caller starts a new one
 
-    async def _make_trip(self, batch: "list[tuple[ItemT, asyncio.Future[AnswerT]]]", this: "asyncio.Task[Any]") -> None:
-        futures = [future for _, future in batch]
-        trip = asyncio.ensure_future(self._send([item for item, _ in batch]))  # noqa: RUF006 - awaited below
-        _CancelWhenUnwanted(trip, futures)
+    async def _make_trip(self, batch: "list[_Waiting[ItemT, AnswerT]]", this: "asyncio.Task[Any]") -> None:
+        items, futures, contexts = zip(*batch, strict=True)
         try:
+            share(contexts[0], contexts)
+            trip = asyncio.create_task(self._send(list(items)), context=contexts[0])
+            _CancelWhenUnwanted(trip, futures)
             answers = await trip
             assert len(answers) == len(batch), "one answer for each item"
         except asyncio.CancelledError:
@@ -100,12 +108,12 @@ class Batcher(Generic[ItemT, AnswerT]):
                 if not future.done():
                     future.set_result(answer)
 
-    def _take(self) -> list[tuple[ItemT, asyncio.Future[AnswerT]]]:
-        batch: list[tuple[ItemT, asyncio.Future[AnswerT]]] = []
+    def _take(self) -> "list[_Waiting[ItemT, AnswerT]]":
+        batch: list[_Waiting[ItemT, AnswerT]] = []
         while self._waiting and len(batch) < self._max_batch:
-            item, future = self._waiting.popleft()
-            if not future.done():
-                batch.append((item, future))
+            each = self._waiting.popleft()
+            if not each[1].done():
+                batch.append(each)
         return batch
 
 

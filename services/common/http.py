@@ -19,7 +19,9 @@ from multidict import CIMultiDict
 from pydantic import BaseModel, ValidationError
 
 from services.common.models import ErrorData
+from services.common.request_id import carried
 from services.common.runtime import Runtime
+from services.common.tracing import calling, injected
 from services.common.transport import NotConnected, Reply, Transport
 
 SECRET_HEADER = "x-bazaar-secret"  # noqa: S105 - the name of the header, not a secret
@@ -122,9 +124,20 @@ class Peer:
         Raises PeerRefused (PeerGone), PeerLost (PeerTimeout) or PeerAnswered; see the module.
         """
         method, content = ("GET", None) if message is None else ("POST", message.model_dump_json().encode())
+        with calling(method, self.url + path):
+            reply = await self._reply(method, path, content, timeout_s)
+        if reply.status != httpx.codes.OK:
+            raise PeerAnswered(reply.status, _message_of(reply.content))
+        try:
+            return answer.model_validate_json(reply.content)
+        except ValidationError as error:
+            raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
+
+    async def _reply(self, method: str, path: str, content: bytes | None, timeout_s: float) -> Reply:
+        """The answer, whatever it is."""
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._exchange(method, self.url + path, self._headers, content)
+                return await self._exchange(method, self.url + path, self._headers_now(), content)
         except NotConnected as error:
             raise PeerRefused(f"no connection to {self.url} came about") from error
         except httpx.ConnectError as error:
@@ -133,12 +146,16 @@ class Peer:
             raise PeerTimeout(f"{self.url} did not answer within {timeout_s:.2f} s") from error
         except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
             raise PeerLost(f"the connection to {self.url} broke") from error
-        if reply.status != httpx.codes.OK:
-            raise PeerAnswered(reply.status, _message_of(reply.content))
-        try:
-            return answer.model_validate_json(reply.content)
-        except ValidationError as error:
-            raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
+
+    def _headers_now(self) -> Mapping[str, str]:
+        """Our own headers, and those that tell which request this call is made for."""
+        for_request = carried()
+        if not for_request:
+            return self._headers
+        headers = self._headers.copy()
+        headers.update(for_request)
+        headers.update(injected())
+        return headers
 
 
 def _message_of(content: bytes) -> str:

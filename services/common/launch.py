@@ -18,6 +18,7 @@ from services.common.runtime import Runtime
 from services.common.secret import BadSecret, load_secret
 from services.common.server import Listener, run, serve
 from services.common.settings import ServiceSettings
+from services.common.tracing import set_up_tracing
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
@@ -44,6 +45,7 @@ def launch(
     die_with_parent()
     settings = load_settings(kind)
     set_up_logs(named(settings), settings.log_level)
+    set_up_tracing(named(settings))
 
     async def main() -> None:
         app = create_app(settings, Runtime(), load_secret(settings.data_dir))

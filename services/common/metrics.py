@@ -1,4 +1,4 @@
-"""Prometheus metrics of one process, and the door that counts its requests by route template.
+"""Prometheus metrics of one process, and the door where a request gets its id and is counted by route template.
 
 Parts count for themselves, in plain numbers and in `Distribution`; what makes metrics of them, a `Collector` in each
 service's `figures.py`, is called when Prometheus asks. So a request costs no more for being shown.
@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.common import request_id
 from services.common.distribution import Distribution
 
 __all__ = ["CONTENT_TYPE_LATEST", "CountRequests", "Metrics", "add_distribution", "distribution"]
@@ -85,7 +86,10 @@ class _Process(Collector):
 
 
 class CountRequests:
-    """Measures every request. Unknown paths and methods share a label, so that strangers cannot grow the metrics."""
+    """Measures every request, and lets its id be known.
+
+    Unknown paths and methods share a label, so that strangers cannot grow the metrics.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, listener: str) -> None:
         self._app = app
@@ -106,8 +110,10 @@ class CountRequests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                request_id.tell(scope, message)
             await send(message)
 
+        request_id.begin(scope)
         self._in_flight[self._listener] += 1
         try:
             await self._app(scope, receive, note_status)
