@@ -133,8 +133,8 @@ async def test_nothing_is_in_flight_when_a_request_broke_off(metrics: Metrics) -
     async def send(_: Message) -> None:
         return
 
+    request = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with pytest.raises(ConnectionError):
-        request = {"type": "http", "method": "GET", "path": "/", "headers": []}
         await CountRequests(broken, metrics, "public")(request, receive, send)
     assert metrics.registry.get_sample_value("bazaar_requests_in_flight", {"listener": "public"}) == 0
     assert counted(metrics) == {("unknown", "any", "200"): 1}
