@@ -73,10 +73,8 @@ def ending_lines(verdict: Verdict) -> list[str]:
     return [
         f"{_count(verdict.asked, 'order')} asked for, {verdict.asked - verdict.lost:,} found as acknowledged.",
         f"All {verdict.operations:,} answers checked against the databases: {violations}.",
-        *(
-            f"{name}.db  {_count(files.entries, 'entry', 'entries')}, SHA-256 {digest[:24]}..."
-            for name, digest in files.sha256.items()
-        ),
+        *(f"{name}.db  SHA-256 over all rows  {digest[:24]}..." for name, digest in files.sha256.items()),
+        *([f"differs: {files.difference}"] if files.difference is not None else []),
         *_some("wrong", verdict.problems),
         *_some("error", verdict.errors),
     ]

@@ -60,6 +60,9 @@ def test_verdict_counts_the_databases_that_agree_when_one_differs() -> None:
     verdict = judged(files=SAME.model_copy(update={"sha256": hashes, "difference": "row 3 of log"}))
     assert not verdict.passed
     assert "2 of 3 databases identical" in verdict.text
+    assert show.ending_lines(verdict)[-2:] == [
+        f"order-3.db  SHA-256 over all rows  {'cd' * 12}...", "differs: row 3 of log",
+    ]  # fmt: skip
 
 
 def test_verdict_is_bad_and_shows_why_when_something_was_wrong() -> None:
