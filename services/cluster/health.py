@@ -80,6 +80,8 @@ def judge(services: Sequence[ServiceView], last: FailOver | None = None, now_ms:
     leader = next((each.leader for each in services if each.state == "running" and each.leader is not None), None)
     leads = f"order-{leader} leads" if leader is not None else "nobody leads"
     caught_up = f"{count_level(services)} of {len(replicas)} replicas are caught up"
+    if not _catalog_answers(services):
+        caught_up = "whether the replicas are caught up is not known"
     blocked = _blocked(services, leader)
     troubles = [f"{each.name} {_trouble(each)}" for each in services if _trouble(each) is not None]
     if blocked is not None:
@@ -119,7 +121,7 @@ def _blocked(services: Sequence[ServiceView], leader: int | None) -> str | None:
     catalog = next((each for each in services if each.name == "catalog"), None)
     if catalog is None or catalog.state != "running":
         return f"the catalog is {_state(catalog)}, so nothing can be bought or sold"
-    if catalog.head is None:
+    if not _catalog_answers(services):
         return "the catalog does not answer yet, so nothing can be bought or sold"
     if not any(each.name.startswith("front-end-") and each.state == "running" for each in services):
         return "no front-end runs, so customers reach nobody"
@@ -127,6 +129,10 @@ def _blocked(services: Sequence[ServiceView], leader: int | None) -> str | None:
         return "no replica leads, so trades wait"
     state = next((each.state for each in services if each.name == f"order-{leader}"), "running")
     return f"order-{leader} leads and is {state}, so trades wait" if state != "running" else None
+
+
+def _catalog_answers(services: Sequence[ServiceView]) -> bool:
+    return any(each.name == "catalog" and each.head is not None for each in services)
 
 
 def _trouble(service: ServiceView) -> str | None:

@@ -3,19 +3,17 @@
 Tests share the bazaar and the browser. Each has a page of its own, and leaves every service running.
 """
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.support.chromium import DESKTOP, MISSING, chromium, find_chromium
 from tests.support.cluster import PATIENCE_S, Cluster
 
 HERE = Path(__file__).parent
-DESKTOP = {"width": 1440, "height": 1000}
 
 expect.set_options(timeout=1_000 * PATIENCE_S)
 
@@ -32,16 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """Chromium, without a window."""
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("there is no chromium on this machine; on Debian: apt-get install chromium")
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox does not work for root
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=found, args=flags)
-        try:
-            yield chromium
-        finally:
-            await chromium.close()
+    path = find_chromium()
+    if path is None:
+        pytest.skip(MISSING)
+    async with chromium(path) as started:
+        yield started
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -54,18 +47,15 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory, browser: Browser) ->
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(cluster: Cluster, browser: Browser) -> AsyncIterator[Page]:
     """The control room, with its first news. At the end nothing may have gone wrong in the page."""
-    context = await browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
+    context = await browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
     context.set_default_timeout(1_000 * PATIENCE_S)
     problems: list[str] = []
     made = await context.new_page()
     made.on("pageerror", lambda error: problems.append(str(error)))
     made.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     await made.goto(cluster.topology.control)
-    await expect(made.locator("#sentence")).to_have_text(
-        "Healthy: order-3 leads, 3 of 3 replicas are caught up."
-        if (await cluster.leader()) == "order-3"
-        else f"Healthy: {await cluster.leader()} leads, 3 of 3 replicas are caught up."
-    )
+    healthy = f"Healthy: {await cluster.leader()} leads, 3 of 3 replicas are caught up."
+    await expect(made.locator("#sentence")).to_have_text(healthy)
     yield made
     await context.close()
     assert not problems

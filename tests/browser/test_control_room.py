@@ -1,16 +1,17 @@
 """The control room as a student, an instructor or an engineer on call uses it."""
 
 import os
+import re
 import signal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, ViewportSize, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.support.chromium import PHONE
 from tests.support.cluster import Cluster
 
 SERIOUS = {"serious", "critical"}
-PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 async def press(page: Page, name: str) -> None:
@@ -91,8 +92,8 @@ async def test_load_runs_and_its_verdict_is_shown(page: Page) -> None:
     await page.get_by_label("clients").fill("2")
     await press(page, "Start")
     await expect(state).to_contain_text("Running: 2 clients")
-    await expect(page.locator("#events li").first).to_contain_text("load started: 2 clients")
-    await expect(page.locator("#rate-key .trade")).not_to_have_text("trade 0.0")
+    await expect(page.locator("#events li", has_text="load started: 2 clients")).to_be_visible()
+    await expect(page.locator("#rate-key span.trade")).to_have_text(re.compile("trade .*[1-9]"))
     await press(page, "Stop")
     await expect(state).to_contain_text("0 wrong, 0 errors. All is well.")
 
@@ -110,6 +111,34 @@ async def test_page_goes_grey_and_says_so_when_the_supervisor_is_silent_and_reco
         os.kill(supervisor, signal.SIGCONT)
     await expect(page.locator("#silence")).to_be_hidden()
     await expect(page.locator("#sentence")).to_contain_text("Healthy")
+
+
+async def test_page_is_at_work_again_when_the_bazaar_was_stopped_and_started(
+    browser: Browser, cluster: Cluster
+) -> None:
+    page = await browser.new_page()  # of its own: a refused connection is an error on its console
+    await page.goto(cluster.topology.control)
+    await expect(page.locator("#sentence")).to_contain_text("Healthy")
+    await cluster.shut_down()
+    await expect(page.locator("body")).to_have_class("silent")
+    await cluster.start_up()
+    await expect(page.locator("#silence")).to_be_hidden()
+    await expect(page.locator("#sentence")).to_contain_text("Healthy")
+    await press(page, "Pause order-1")  # the page has learned the token of the new run
+    await expect(page.locator("#card-order-1")).to_have_attribute("data-look", "paused")
+    await press(page, "Resume order-1")
+    await expect(page.locator("#card-order-1")).to_have_attribute("data-look", "level")
+    await page.close()
+
+
+async def test_replicas_are_said_to_wait_when_the_catalog_is_down(page: Page, cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    await press(page, "Kill catalog")
+    await expect(page.locator("#card-catalog .note")).to_have_text("killed by the operator")
+    await expect(page.locator("#sentence")).to_contain_text("whether the replicas are caught up is not known")
+    await expect(page.locator(f"#card-{leader} .state")).to_have_text("leads, waits for the catalog")
+    await press(page, "Start catalog")
+    await expect(page.locator("#status")).to_have_attribute("data-condition", "healthy")
 
 
 async def test_button_is_reached_and_keeps_the_focus_when_only_the_keyboard_is_used(

@@ -41,6 +41,7 @@ def test_bazaar_is_down_when_the_catalog_does_not_run(state: State) -> None:
     health = judge(services(catalog=state))
     assert health.condition == "down"
     assert f"the catalog is {state}, so nothing can be bought or sold" in health.sentence
+    assert health.sentence.endswith("order-3 leads, whether the replicas are caught up is not known.")
 
 
 def test_bazaar_is_down_when_nobody_leads() -> None:

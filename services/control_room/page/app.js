@@ -2,7 +2,7 @@
 // here, and a page that was away for a while is right again with the first message.
 
 import { drawLatency, drawRate, drawTimeline } from "/room/page/plots.js";
-import { showCache, showCards, showEvents, showLoad, showStatus } from "/room/page/show.js";
+import { showCache, showCards, showEvents, showLoad, showSign, showStatus } from "/room/page/show.js";
 
 const SILENT_AFTER_MS = 1500;
 const RECONNECT_AFTER_MS = 4000;
@@ -50,8 +50,9 @@ function showSilence() {
   document.body.classList.toggle("silent", isSilent);
   at("silence").hidden = !isSilent;
   if (isSilent) {
-    const text = `No data for ${Math.floor(silentMs / 1000)} s`;
-    if (at("silence").textContent !== text) at("silence").textContent = text;
+    showSign("unknown"); // how it was says nothing of how it is
+    const text = `for ${Math.floor(silentMs / 1000)} s`;
+    if (at("silence-time").textContent !== text) at("silence-time").textContent = text;
   }
 }
 

@@ -6,6 +6,15 @@ const ROW = 24;
 
 const SERIES = { hit: "look-up, hit", miss: "look-up, miss", trade: "trade", error: "error" };
 
+// A mark for every series, around its origin: colours alone do not tell lines apart.
+const MARKS = {
+  hit: "M-3.500 0a3.500 3.500 0 1 0 7 0a3.500 3.500 0 1 0-7 0z",
+  miss: "M-3.200-3.200h6.400v6.400h-6.400z",
+  trade: "M0-4.300l4.200 7.500h-8.400z",
+  error: "M0-4.600L4.600 0 0 4.600-4.600 0z",
+};
+const MARK_EVERY_PX = 90;
+
 function svg(tag, attributes = {}, text = "") {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -72,7 +81,7 @@ function drawSpan(root, span, x, y, now) {
   rect.append(title);
   root.append(rect);
   const word = WORDS[span.look] ?? span.look;
-  if (width > word.length * 6.5 + 8) root.append(svg("text", { class: `in ${span.look}`, x: from + 5, y: y + 12.5 }, word));
+  if (width > word.length * 7 + 10) root.append(svg("text", { class: `in ${span.look}`, x: from + 5, y: y + 12.5 }, word));
 }
 
 const order = (name) => (name.startsWith("front") ? `0${name}` : name.startsWith("order") ? `1${name}` : `2${name}`);
@@ -135,6 +144,7 @@ function drawLine(root, points, x, y, kind, share) {
   const finish = () => {
     if (run.length === 1) root.append(svg("circle", { class: `dot ${kind}`, cx: run[0][0], cy: run[0][1], r: 1.6 }));
     if (run.length > 1) root.append(svg("path", { class: `line ${kind} ${share}`, d: `M${run.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(1)}`).join("L")}` }));
+    if (share !== "p99") drawMarks(root, run, kind);
     run = [];
   };
   for (const point of points) {
@@ -145,12 +155,22 @@ function drawLine(root, points, x, y, kind, share) {
   finish();
 }
 
+// From the newest point backwards, so that every line has one at its end.
+function drawMarks(root, run, kind) {
+  let last = Infinity;
+  for (const [x, y] of run.toReversed()) {
+    if (last - x < MARK_EVERY_PX) continue;
+    last = x;
+    root.append(svg("path", { class: `mark ${kind}`, d: MARKS[kind], transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` }));
+  }
+}
+
 function niceTop(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= value);
 }
 
-const shown = (value) => (value === undefined || value === null ? "–" : value >= 100 ? Math.round(value).toLocaleString("en-US") : value.toPrecision(2));
+const shown = (value) => (value === undefined || value === null ? "–" : value === 0 ? "0" : value >= 100 ? Math.round(value).toLocaleString("en-US") : value.toPrecision(2));
 
 function showKey(box, items) {
   const text = items.map(([, words]) => words).join();
@@ -160,7 +180,9 @@ function showKey(box, items) {
     ...items.map(([kind, words]) => {
       const item = document.createElement("span");
       item.className = kind;
-      item.append(document.createElement("i"), words);
+      const sample = svg("svg", { viewBox: "-11 -6 22 12", "aria-hidden": "true" });
+      sample.append(svg("path", { class: `line ${kind}`, d: "M-11 0H11" }), svg("path", { class: `mark ${kind}`, d: MARKS[kind] }));
+      item.append(sample, words);
       return item;
     }),
   );

@@ -17,7 +17,6 @@ const SIGNS = {
   degraded: "M12 2l11 20H1zM11 9v7h2V9zM11 18v2h2v-2z",
   unknown: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zm0 2a7 7 0 1 1 0 14 7 7 0 0 1 0-14z",
 };
-const WORDS = { leader: "leads", level: "running, caught up", behind: "running, behind" };
 const ACTIONS = [
   ["kill", "Kill", "SIGKILL, and it stays down", ["running", "starting", "paused"]],
   ["pause", "Pause", "SIGSTOP: it keeps its connections and says nothing", ["running", "starting"]],
@@ -56,16 +55,28 @@ function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+// A bazaar that was started again may have other services.
+function clearForOthers(box, services) {
+  const names = services.map((service) => service.name).join();
+  if (box.dataset.names === names) return;
+  box.dataset.names = names;
+  box.replaceChildren();
+}
+
 // The one sentence.
 
 export function showStatus(snapshot) {
   const { condition, sentence, fail_over: failOver } = snapshot.health;
   at("status").dataset.condition = condition;
-  at("status-sign").setAttribute("fill-rule", "evenodd");
-  at("status-sign").setAttribute("d", SIGNS[condition]);
+  showSign(condition);
   write(at("sentence"), sentence);
   write(at("fail-over"), failOver ?? "No fail-over so far.");
   document.title = `${sentence.split(":")[0]} – Bazaar control room`;
+}
+
+export function showSign(condition) {
+  at("status-sign").setAttribute("fill-rule", "evenodd");
+  at("status-sign").setAttribute("d", SIGNS[condition]);
 }
 
 // The cards.
@@ -76,10 +87,12 @@ function lookOf(service, leader) {
   return service.level ? "level" : "behind";
 }
 
-function roleOf(service, look) {
+// What it does, or why it does not.
+function noteOf(service, look) {
+  if (service.reason && service.state !== "running") return service.reason;
   if (look === "leader") return "leader";
   if (service.name.startsWith("order-")) return service.state === "running" ? "follower" : "replica";
-  return service.name.startsWith("front-end") ? `leader: ${service.leader ? `order-${service.leader}` : "none"}` : "decides";
+  return service.name.startsWith("front-end") ? `leader: ${service.leader ? `order-${service.leader}` : "none"}` : "decides every trade";
 }
 
 function factsOf(service) {
@@ -109,13 +122,14 @@ function makeCard(service, act) {
     });
     buttons.append(button);
   }
-  const heading = make("h3", {}, make("span", { id: `name-${service.name}` }, service.name), make("span", { class: "role" }));
-  card.append(heading, make("p", { class: "state" }), facts, buttons);
+  const heading = make("h3", { id: `name-${service.name}` }, service.name);
+  card.append(heading, make("p", { class: "state" }), make("p", { class: "note" }), facts, buttons);
   return card;
 }
 
 export function showCards(snapshot, act) {
   const services = [...snapshot.services].sort((a, b) => rank(a.name).localeCompare(rank(b.name)));
+  clearForOthers(at("cards"), services);
   for (const service of services) {
     let card = at(`card-${service.name}`);
     if (card === null) {
@@ -128,8 +142,7 @@ export function showCards(snapshot, act) {
       card.querySelector(".state").replaceChildren(sign(look), make("span"));
     }
     write(card.querySelector(".state span"), stateText(service, look));
-    write(card.querySelector(".role"), roleOf(service, look));
-    card.querySelector(".role").classList.toggle("leads", look === "leader");
+    write(card.querySelector(".note"), noteOf(service, look));
     const values = card.querySelectorAll("dd");
     factsOf(service).forEach(([, value], n) => write(values[n], value));
     for (const [action, , , states] of ACTIONS) {
@@ -141,9 +154,11 @@ export function showCards(snapshot, act) {
 }
 
 function stateText(service, look) {
-  const word = WORDS[look] ?? look;
-  if (look === "leader") return service.level ? "leads, caught up" : "leads, behind";
-  return service.state === "down" && service.reason ? `${word}: ${service.reason}` : word;
+  if (service.state !== "running" || !service.name.startsWith("order-")) return service.state;
+  const part = look === "leader" ? "leads" : "running";
+  if (service.level) return `${part}, caught up`;
+  if (service.level === null) return `${part}, does not answer`;
+  return service.lag === null ? `${part}, waits for the catalog` : `${part}, behind`;
 }
 
 // Front-ends first, then the replicas, the catalog last: the way of a trade.
@@ -152,7 +167,9 @@ const rank = (name) => (name.startsWith("front") ? `0${name}` : name.startsWith(
 // The cache.
 
 export function showCache(snapshot, switchCache) {
-  for (const service of snapshot.services.filter((each) => each.name.startsWith("front-end"))) {
+  const frontEnds = snapshot.services.filter((each) => each.name.startsWith("front-end"));
+  clearForOthers(at("caches"), frontEnds);
+  for (const service of frontEnds) {
     let box = at(`cache-${service.name}`);
     if (box === null) {
       box = makeCache(service, switchCache);
