@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import httpx
 
+from services.cluster.child import Strike
 from services.cluster.control import process_view
 from services.cluster.status import Snapshot, take_snapshot
 from services.cluster.supervisor import Supervisor
@@ -39,6 +40,7 @@ class Watch:
         self._cluster = cluster
         self._supervisor = supervisor
         self._client = client
+        self._noted: dict[str, Strike] = {}
         self._counts: dict[str, Counts] = {}
         self._measured_at = time.monotonic()
         self._told_at = 0.0
@@ -53,8 +55,13 @@ class Watch:
         return snapshot.told(self.history.last_fail_over, self.history.events(SHOWN_EVENTS))
 
     def note(self, service: str, text: str) -> None:
-        """Something has just happened to a service."""
-        self.history.note(now_ms(), service, f"{service} {text}")
+        """Something has just happened to a service. A blow happened when it fell, not when its effect was seen."""
+        child = self._supervisor.children.get(service)
+        at_ms = now_ms()
+        if child is not None and child.strike is not None and child.strike != self._noted.get(service):
+            self._noted[service] = child.strike
+            at_ms = child.strike.at_ms
+        self.history.note(at_ms, service, f"{service} {text}")
 
     async def run(self) -> None:
         """Look until cancelled. A look that fails is logged: the bazaar must not end because nobody could see it."""

@@ -23,6 +23,7 @@ from services.control_room.app import create_listener
 from services.control_room.door import TOKEN_HEADER
 from services.control_room.history import Story
 from services.control_room.room import Room, Welcome
+from services.control_room.watch import now_ms
 from tests.support.fake_time import until
 from tests.support.ports import free_port, free_ports
 from tests.support.serving import serving
@@ -207,6 +208,19 @@ async def test_service_is_paused_and_goes_on_when_the_page_asks(stage: Stage) ->
     for action, state in (("pause", "paused"), ("resume", "running")):
         answer = await stage.page.send("POST", f"/room/services/order-1/{action}")
         assert (answer.status_code, answer.json()["state"]) == (200, state)
+
+
+async def test_blow_is_told_with_the_moment_it_fell_and_what_follows_with_its_own(stage: Stage) -> None:
+    await stage.page.learn_token()
+    await stage.page.send("POST", "/room/services/order-3/kill")
+    strike = stage.supervisor.children["order-3"].strike
+    assert strike is not None
+    await until(lambda: now_ms() > strike.at_ms + 1)
+    for text in ("was killed by the operator and stays down", "was started by the operator"):
+        stage.room.watch.note("order-3", text)
+    later, first_one = stage.room.watch.history.events(2)
+    assert (first_one.text, first_one.at_ms) == ("order-3 was killed by the operator and stays down", strike.at_ms)
+    assert later.at_ms > strike.at_ms
 
 
 ACTIONS = [
