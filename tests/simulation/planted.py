@@ -52,8 +52,8 @@ def no_replication() -> Iterator[None]:
 def no_fsync() -> Iterator[None]:
     begin = Database.__init__
 
-    def hasty(self: Database, path: Any, schema: str) -> None:
-        begin(self, path, schema)
+    def hasty(self: Database, *args: Any) -> None:
+        begin(self, *args)
         self._writer.execute("PRAGMA synchronous = OFF")
 
     with patch.object(Database, "__init__", hasty):
