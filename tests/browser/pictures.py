@@ -20,7 +20,7 @@ from tests.support.cluster import PATIENCE_S, Cluster
 
 QUIET_S = 5.0
 UNDER_LOAD_S = 40.0
-AFTERWARDS_S = 4.0
+AFTERWARDS_S = 6.0
 
 
 async def take_pictures(folder: Path) -> None:
