@@ -1,8 +1,13 @@
 """Disks that are lost: the catalog's, a replica's, and one that comes back after it was given up."""
 
+import asyncio
+import sys
+from pathlib import Path
+
 from services.common.models import CatalogStatus
 from tests.support.system_bazaar import Bazaar
 from tests.support.system_evidence import read_log
+from tests.system.conftest import MakeCluster
 
 
 async def test_catalog_is_rebuilt_from_every_replica_when_its_database_is_lost(bazaar: Bazaar) -> None:
@@ -63,3 +68,24 @@ async def test_replica_fails_and_stays_down_when_it_returns_after_it_was_declare
     cluster.delete_database("order-2")
     await cluster.start("order-2")
     await cluster.wait_for_state("order-2", "running")
+
+
+async def test_bazaar_comes_back_from_a_copy_that_was_made_while_it_traded(
+    bazaar: Bazaar, make_cluster: MakeCluster
+) -> None:
+    """The command of docs/operations.md; then everything else is lost."""
+    again = make_cluster()
+    again.data_dir.mkdir()
+    copy = again.data_dir / "order-1.db"
+    async with bazaar.trading() as traders:
+        source = f"file:{bazaar.cluster.database('order-1')}?mode=ro"
+        shell = Path(sys.executable).parent / "apsw"
+        copying = await asyncio.create_subprocess_exec(str(shell), source, f".backup {copy}")
+        assert await copying.wait() == 0
+        await traders.more(5)
+    async with again:
+        await again.wait_level()
+        restored = read_log(again.database("order-3"))
+        assert (await again.verify()).passed
+    assert restored
+    assert restored == (await bazaar.log())[: len(restored)]

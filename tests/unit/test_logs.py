@@ -1,7 +1,9 @@
 """What is written to the log, and what is not."""
 
+import contextvars
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 import structlog
 
 from services.common.logs import get_log, set_up_logs
+from services.common.request_id import begin
 
 
 class Output(io.StringIO):
@@ -58,6 +61,53 @@ def test_log_is_one_object_a_line_when_it_goes_to_a_file(output: Output) -> None
     said = json.loads(line)
     assert (said["service"], said["module"], said["level"], said["event"]) == ("front-end-1", "m", "info", "two\nlines")
     assert said["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("output", [True], indirect=True)
+def test_log_is_aligned_text_when_it_goes_to_a_terminal(output: Output) -> None:
+    for event in ("short", "somewhat longer"):
+        get_log("m").info(event, replica=2)
+    first, second = (re.sub(r"\x1b\[[0-9;]*m", "", line) for line in output.getvalue().splitlines())
+    assert first.index("module=m") == second.index("module=m")
+    assert "replica=2" in first
+
+
+@pytest.mark.parametrize("output", [True], indirect=True)
+def test_text_is_coloured_unless_somebody_wants_none(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_log("m").info("with")
+    assert "\x1b[" in output.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    set_up_logs("front-end-1", "debug")
+    before = len(output.getvalue())
+    get_log("m").info("without")
+    assert "\x1b[" not in output.getvalue()[before:]
+
+
+@pytest.mark.parametrize("output", [False], indirect=True)
+def test_line_says_for_which_request_it_is(output: Output) -> None:
+    def serve() -> None:
+        begin({"type": "http", "headers": [(b"x-request-id", b"visit-7")]})
+        get_log("m").info("inside")
+
+    contextvars.copy_context().run(serve)
+    get_log("m").info("outside")
+    inside, outside = (json.loads(line) for line in output.getvalue().splitlines())
+    assert inside["request_id"] == "visit-7"
+    assert "request_id" not in outside
+
+
+def test_what_a_library_says_is_an_object_too() -> None:
+    program = """
+import logging
+from services.common.logs import set_up_logs
+set_up_logs("front-end-1")
+logging.getLogger("aiohttp.client").warning("%s things", 2)
+logging.getLogger("asyncio").info("nothing that matters")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True)
+    said = json.loads(ended.stderr)
+    assert (said["service"], said["module"], said["level"]) == ("front-end-1", "aiohttp.client", "warning")
+    assert said["event"] == "2 things"
 
 
 def test_the_service_goes_on_when_there_is_no_room_for_its_log() -> None:
