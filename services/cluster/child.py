@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from services.cluster.errors import CannotDo
 from services.cluster.service_log import last_critical, open_log, tail
-from services.common.errors import FAILED_STATUS
+from services.common.errors import FAILED_STATUS, NO_ROOM_STATUS
 
 State = Literal["starting", "running", "paused", "down", "failed"]
 
@@ -294,6 +294,8 @@ def describe_status(status: int | str) -> str:
     """An exit status in words: `killed by SIGKILL`, `exit status 1`."""
     if isinstance(status, str):
         return status
+    if status == NO_ROOM_STATUS:
+        return "no room on the disk: make room"
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -59,7 +59,7 @@ def notes(snapshot: Snapshot) -> list[str]:
         if service.reason is not None and service.state in {"starting", "down", "failed"}
     ]
     if snapshot.supervisor is None:
-        lines.append("no supervisor runs: nothing is restarted; start the bazaar with: bazaar up")
+        lines.append("no supervisor runs: what is down stays down unless systemd restarts it; start it with: bazaar up")
     return lines
 
 

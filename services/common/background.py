@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-from services.common.errors import FAILED_STATUS, IntegrityFailure
+from services.common.database import DiskFull
+from services.common.errors import FAILED_STATUS, NO_ROOM_STATUS, IntegrityFailure
 from services.common.logs import get_log
 from services.common.runtime import Runtime
 
@@ -20,17 +21,17 @@ def log_failure(failure: IntegrityFailure) -> None:
 
 @contextmanager
 def ends_process(runtime: Runtime) -> Iterator[None]:
-    """End the process when the body fails: with status 3, for good, for an IntegrityFailure, else with 1."""
+    """End the process when the body fails: with status 3, for good, for an IntegrityFailure; 4: a full disk; else 1."""
     try:
         yield
     except IntegrityFailure as failure:
         log_failure(failure)
         runtime.end_process(FAILED_STATUS)
         raise
-    except Exception:
+    except Exception as error:
         with suppress(Exception):
             log.exception("this process cannot go on and stops")
-        runtime.end_process(1)
+        runtime.end_process(NO_ROOM_STATUS if isinstance(error, DiskFull) else 1)
         raise
 
 

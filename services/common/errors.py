@@ -13,12 +13,14 @@ BazaarError
 ├── Unavailable         503  definite: certainly not executed, try again
 └── OutcomeUnknown      504  indefinite: may have been executed, ask again with the same key
 
-IntegrityFailure is not an answer: the process that meets it stops with status 3 and is not started again.
+IntegrityFailure is not an answer: the process that meets it stops with status 3 and is not started again. One
+whose disk is full stops with status 4: the disk may have no room for a line in the log that says so.
 """
 
 import json
 
 FAILED_STATUS = 3
+NO_ROOM_STATUS = 4
 
 
 class BazaarError(Exception):

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsError
 
 from services.common.background import log_failure
 from services.common.database import DatabaseLocked, DiskFull
-from services.common.errors import FAILED_STATUS, IntegrityFailure
+from services.common.errors import FAILED_STATUS, NO_ROOM_STATUS, IntegrityFailure
 from services.common.lifeline import die_with_parent
 from services.common.logs import set_up_logs
 from services.common.runtime import Runtime
@@ -56,7 +56,7 @@ def launch(
         run(main)
     except (BadSecret, DatabaseLocked, DiskFull) as error:
         sys.stderr.write(f"{error}\n")
-        raise SystemExit(1) from None
+        raise SystemExit(NO_ROOM_STATUS if isinstance(error, DiskFull) else 1) from None
     except IntegrityFailure as failure:
         log_failure(failure)
         raise SystemExit(FAILED_STATUS) from None

@@ -158,7 +158,9 @@ async def test_service_comes_back_when_there_is_room_again_on_its_disk(tmp_path:
         (data / f"{who}.db").symlink_to(disk / f"{who}.db")
         async with open_bazaar(lambda: Cluster(data)) as bazaar, bazaar.trading() as traders:
             with without_room(disk):
-                await bazaar.cluster.wait_for_state(who, "down")
+                service = await bazaar.cluster.wait_for_state(who, "down")
+                assert service.reason is not None
+                assert "no room on the disk" in service.reason, "the log may have had no room to say so"
                 assert said(bazaar.cluster, who, f"no room on the disk for {who}.db")
                 if who != "catalog":
                     await traders.more(20)

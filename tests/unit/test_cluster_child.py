@@ -165,10 +165,10 @@ async def test_it_runs_again_when_it_had_failed_and_the_operator_starts_it(
 
 
 async def test_it_stays_down_when_nothing_is_to_be_restarted(make: Make, told: Told) -> None:
-    child = make("raise SystemExit(4)", restart=False, ready=False)
-    await told.wait("exit status 4")
+    child = make("raise SystemExit(5)", restart=False, ready=False)
+    await told.wait("exit status 5")
     assert child.state == "down"
-    assert child.reason == "exit status 4"
+    assert child.reason == "exit status 5"
     assert child.settled.is_set()
 
 
@@ -296,6 +296,7 @@ def test_the_last_critical_line_is_found_among_others() -> None:
 
 
 def test_exit_statuses_are_told_in_words() -> None:
-    assert [describe_status(each) for each in (0, 1, -9, -200, "no such file")] == [
-        "exit status 0", "exit status 1", "killed by SIGKILL", "killed by signal 200", "no such file",
+    assert [describe_status(each) for each in (0, 1, 4, -9, -200, "no such file")] == [
+        "exit status 0", "exit status 1", "no room on the disk: make room", "killed by SIGKILL",
+        "killed by signal 200", "no such file",
     ]  # fmt: skip

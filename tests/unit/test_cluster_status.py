@@ -155,6 +155,7 @@ async def test_the_missing_supervisor_and_reasons_are_told(cluster: Cluster) -> 
     )  # fmt: skip
     text = "\n".join(str(part) for part in status_page(snapshot, 80))
     assert "catalog: two logs differ" in text
+    assert "systemd" in text
     assert "bazaar up" in text
 
 

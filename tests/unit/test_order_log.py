@@ -627,7 +627,7 @@ async def test_the_highest_generation_stays_when_several_are_adopted_at_once(pat
 # What fails ends the process.
 
 
-FAILURES = [(IntegrityFailure("an fsync failed"), 3), (DiskFull("no room"), 1), (OSError("odd"), 1)]
+FAILURES = [(IntegrityFailure("an fsync failed"), 3), (DiskFull("no room"), 4), (OSError("odd"), 1)]
 
 
 @pytest.mark.parametrize(("error", "status"), FAILURES, ids=["fsync failed", "disk full", "other"])
