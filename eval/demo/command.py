@@ -1,12 +1,15 @@
 """The body of `bazaar demo`."""
 
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 from client.console import make_console
 from eval.deliver import run_to_end
 from eval.demo.run import Demo
 from eval.demo.stage import Stage
-from eval.demo.story import Story
+from eval.demo.story import Verdict
 from eval.interrupt import stop_on_signals
 from eval.json_text import to_json
 
@@ -14,21 +17,40 @@ FAILED = 1
 INTERRUPTED = 130
 
 
-def demo_command(seconds: float, *, as_json: bool) -> int:
-    """Tell the story (`as_json`: print it when it is over) and give the exit code. Raises CannotDo."""
+def demo_command(seconds: float, *, keep: bool, as_json: bool) -> int:
+    """Tell the story (`as_json`: print it when it is over) and give the exit code. Raises CannotDo.
+
+    keep: run on after a good verdict. The data of a bad one is evidence, and is left as it is.
+    """
     console = make_console()
     console.quiet = as_json
-    demo = Demo(seconds, Stage(console))
-    story = run_to_end(_run(demo))
-    if story is None:
-        return INTERRUPTED
-    if as_json:
-        sys.stdout.write(to_json(story))
-    if demo.kept is not None:
-        make_console(stderr=True).print(f"its databases and logs are kept in {demo.kept}", soft_wrap=True)
-    return 0 if story.verdict is not None and story.verdict.passed else FAILED
+    data_dir = Path(tempfile.mkdtemp(prefix="bazaar-demo-"))
+    verdict = None
+    try:
+        demo = Demo(seconds, Stage(console), data_dir)
+        run_to_end(_run(demo, keep=keep, as_json=as_json))
+        verdict = demo.story.verdict
+    finally:
+        if verdict is None or verdict.passed:
+            shutil.rmtree(data_dir, ignore_errors=True)
+    return _exit_code(verdict, data_dir)
 
 
-async def _run(demo: Demo) -> Story:
+async def _run(demo: Demo, *, keep: bool, as_json: bool) -> Verdict:
     stop_on_signals()
-    return await demo.run()
+    verdict = await demo.run()
+    if as_json:
+        sys.stdout.write(to_json(demo.story))
+        sys.stdout.flush()
+    if keep and verdict.passed:
+        await demo.stay()
+    return verdict
+
+
+def _exit_code(verdict: Verdict | None, data_dir: Path) -> int:
+    if verdict is None:
+        return INTERRUPTED
+    if verdict.passed:
+        return 0
+    make_console(stderr=True).print(f"its databases and logs are kept in {data_dir}", soft_wrap=True)
+    return FAILED

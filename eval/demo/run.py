@@ -1,8 +1,6 @@
 """The story as it happens: a bazaar of its own, the lab's clients, and a kill."""
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -38,52 +36,51 @@ REST_S = 30.0  # for the heads to be equal in the end
 
 
 class Demo:
-    """One telling of the story. seconds: of load, a third each before the kill, while the replica is dead, and after.
+    """One telling of the story. seconds: of load; a third before the kill, one while the replica is dead, one after."""
 
-    `kept` is the data folder of a story that ended badly.
-    """
-
-    def __init__(self, seconds: float, stage: Stage) -> None:
-        self.kept: Path | None = None
+    def __init__(self, seconds: float, stage: Stage, data_dir: Path) -> None:
         self._third_s = seconds / 3
+        self._data_dir = data_dir
+        # What dies stays down: the story brings it back.
+        self._settings = Settings(port=free_block(), restart="never")
         self._stage = stage
         self._history = History()
         self._problems: list[str] = []
-        self._story = Story(started_at=datetime.now(UTC), clients=CLIENTS)
+        self.story = Story(started_at=datetime.now(UTC), clients=CLIENTS)
 
-    async def run(self) -> Story:
+    async def run(self) -> Verdict:
         """Tell it from the start to the verdict. Raises CannotDo when there is no bazaar."""
-        data_dir = Path(tempfile.mkdtemp(prefix="bazaar-demo-"))
         started = time.monotonic()
-        try:
-            self._stage.act(show.OPENING)
-            async with self._bazaar(data_dir) as processes:
-                try:
-                    await self._acts(processes, time.monotonic() - started)
-                except (Failed, BazaarClientError, PeerError) as failure:
-                    self._problems.append(str(failure))
-            verdict = self._story.verdict = self._conclude(processes)
-            self.kept = None if verdict.passed else data_dir
-        finally:
-            if self.kept is None:
-                shutil.rmtree(data_dir, ignore_errors=True)
-        self._story.duration_s = round(time.monotonic() - started, 1)
+        self._stage.act(show.OPENING)
+        async with self._bazaar(self._settings, show.STARTING) as processes:
+            try:
+                await self._acts(processes, time.monotonic() - started)
+            except (Failed, BazaarClientError, PeerError) as failure:
+                self._problems.append(str(failure))
+        verdict = self.story.verdict = self._conclude(processes)
+        self.story.duration_s = round(time.monotonic() - started, 1)
         self._stage.say(*show.ending_lines(verdict))
         self._stage.verdict(verdict.text, passed=verdict.passed)
-        return self._story
+        return verdict
+
+    async def stay(self) -> None:
+        """Start the bazaar again, on the databases that the story left, until a signal ends it."""
+        settings = self._settings.model_copy(update={"restart": "always"})
+        async with self._bazaar(settings, show.STARTING_AGAIN) as processes:
+            cluster = processes.cluster
+            self._stage.after(*show.staying_lines(cluster.control, cluster.of("front-end")[0].url, self._data_dir))
+            await asyncio.Event().wait()
 
     @asynccontextmanager
-    async def _bazaar(self, data_dir: Path) -> AsyncIterator[Processes]:
+    async def _bazaar(self, settings: Settings, text: str) -> AsyncIterator[Processes]:
         async with AsyncExitStack() as stack:
-            with self._stage.moving(show.STARTING):
-                # What dies stays down: the story brings it back.
-                settings = Settings(port=free_block(), restart="never")
-                processes = await stack.enter_async_context(running(settings, data_dir))
+            with self._stage.moving(text):
+                processes = await stack.enter_async_context(running(settings, self._data_dir))
             yield processes
 
     def _conclude(self, processes: Processes) -> Verdict:
         """The services have ended: what their files hold now is what is left."""
-        cluster, data_dir, operations = processes.cluster, processes.data_dir, self._history.operations
+        cluster, data_dir, operations = processes.cluster, self._data_dir, self._history.operations
         self._problems += problems_on_disk(data_dir, cluster, operations)
         files = compare_files(data_dir, [each.name for each in cluster.of("order")])
         return conclude(operations, files, self._problems, self._history.errors)
@@ -94,8 +91,8 @@ class Demo:
             await self._open(processes, client, ready_s)
             await self._shop(client)
             await self._clients_at_work(processes, client, url)
-            if self._story.customer is not None and self._story.customer.number is not None:
-                await client.order(self._story.customer.number)
+            if self.story.customer is not None and self.story.customer.number is not None:
+                await client.order(self.story.customer.number)
         verified = await verify_cluster(processes.cluster, processes.client, REST_S)
         self._problems += [f"verify: {problem}" for problem in verified.problems]
 
@@ -116,11 +113,12 @@ class Demo:
 
     async def _open(self, processes: Processes, client: BazaarClient, ready_s: float) -> None:
         cluster = processes.cluster
-        opening = self._story.opening = Opening(
+        opening = self.story.opening = Opening(
             services=len(cluster.services),
             replicas=len(cluster.of("order")),
             ready_s=round(ready_s, 1),
             leader=await _leader(client),
+            room=f"{cluster.control}/",
         )
         self._stage.say(*show.opening_lines(opening))
 
@@ -130,7 +128,7 @@ class Demo:
         before = [await _look_up(client), await _look_up(client)]
         result = await client.buy(STOCK, BOUGHT)
         number = result.number if isinstance(result, Order) else None
-        customer = self._story.customer = Customer(
+        customer = self.story.customer = Customer(
             stock=STOCK, before=before, bought=BOUGHT, number=number, after=await _look_up(client)
         )
         self._stage.say(*show.customer_lines(customer))
@@ -138,7 +136,7 @@ class Demo:
     async def _trade(self, session: Session, client: BazaarClient) -> None:
         began = time.monotonic()
         await session.work(self._third_s)
-        found = self._story.trading = trading(session.operations, began, time.monotonic())
+        found = self.story.trading = trading(session.operations, began, time.monotonic())
         self._stage.say(*show.trading_lines(found, await _leader(client)))
 
     async def _kill(self, striker: Striker, session: Session, client: BazaarClient) -> Killed:
@@ -146,7 +144,7 @@ class Demo:
         self._stage.act(show.kill_title(killed.victim, killed.pid))
         first_ms = await self._first_trade(session, killed)
         noticed_ms, selected_ms = await striker.noticed(killed)
-        fail_over = self._story.fail_over = FailOver(
+        fail_over = self.story.fail_over = FailOver(
             victim=killed.victim,
             pid=killed.pid,
             noticed_ms=noticed_ms,
@@ -170,7 +168,7 @@ class Demo:
     async def _bring_back(self, striker: Striker, killed: Killed, session: Session) -> None:
         self._stage.act(show.return_title(killed.victim))
         returned = await striker.bring_back(killed.victim)
-        back = self._story.back = Return(replica=killed.victim, **returned.back.model_dump())
+        back = self.story.back = Return(replica=killed.victim, **returned.back.model_dump())
         self._stage.say(*show.return_lines(back))
         await session.work(self._third_s)
 

@@ -1,9 +1,12 @@
 """The story in plain sentences, 80 characters wide with their indent."""
 
+from pathlib import Path
+
 from eval.demo.story import Customer, FailOver, LookUp, Opening, Return, Trading, Verdict
 
 OPENING = "A bazaar starts."
 STARTING = "starting its processes ..."
+STARTING_AGAIN = "starting them again ..."
 CUSTOMER = "A customer looks up a stock twice, buys some, and looks again."
 ENDING = "The clients stop, and ask for every order that they were told of."
 ASKING = "asking ..."
@@ -17,6 +20,7 @@ def opening_lines(opening: Opening) -> list[str]:
     return [
         f"{parts}, ready in {opening.ready_s:.1f} s.",
         f"Each replica has a database of its own; {opening.leader} leads.",
+        f"Its control room, to watch it all: {opening.room}",
     ]
 
 
@@ -77,6 +81,16 @@ def ending_lines(verdict: Verdict) -> list[str]:
         *([f"differs: {files.difference}"] if files.difference is not None else []),
         *_some("wrong", verdict.problems),
         *_some("error", verdict.errors),
+    ]
+
+
+def staying_lines(control: str, front_end: str, data_dir: Path) -> list[str]:
+    """Where to find what runs on after the verdict."""
+    return [
+        "It runs again, on the same databases, until Ctrl-C:",
+        f"control room  {control}/",
+        f"front-end     {front_end}/docs",
+        f"commands      bazaar status --data-dir {data_dir}",
     ]
 
 

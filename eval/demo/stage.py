@@ -41,6 +41,12 @@ class Stage:
         self._console.print()
         self._console.print(text, style="bold green" if passed else "bold red", soft_wrap=True)
 
+    def after(self, *lines: str) -> None:
+        """Tell something when the story is over."""
+        self._console.print()
+        for line in lines:
+            self._console.print(line, soft_wrap=True)
+
     @contextmanager
     def moving(self, text: str) -> Iterator[None]:
         """Keep a line with this text below all others during the body, where one can move; `move` changes it."""

@@ -17,12 +17,13 @@ CONTENT = ("number", "name", "type", "quantity")
 
 
 class Opening(BaseModel):
-    """The bazaar is up. ready_s: from nothing until every service can do its job."""
+    """The bazaar is up. ready_s: from nothing until every service can do its job. room: the control room's address."""
 
     services: int
     replicas: int
     ready_s: float
     leader: str
+    room: str
 
 
 class LookUp(BaseModel):

@@ -215,15 +215,16 @@ def verify(data_dir: DataDir = DATA, as_json: Json = False) -> None:
     raise typer.Exit(verify_all(data_dir, as_json=as_json))
 
 
-@app.command(epilog="Examples: bazaar demo; bazaar demo --seconds 30; bazaar demo --json")
+@app.command(epilog="Examples: bazaar demo; bazaar demo --keep; bazaar demo --seconds 30 --json")
 def demo(
     seconds: Annotated[float, typer.Option(min=0.3, max=3_600, help="How long clients trade.", metavar="S")] = 9.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Let it run on after the verdict, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """The whole story in half a minute: a bazaar of its own trades, loses its leader, heals, and loses no order."""
     from eval.demo.command import demo_command
 
-    raise typer.Exit(demo_command(seconds, as_json=as_json))
+    raise typer.Exit(demo_command(seconds, keep=keep, as_json=as_json))
 
 
 @app.command(

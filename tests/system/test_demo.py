@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from client.bazaar import BazaarClient
 from eval.demo.story import Story
+from services.cluster.folder import read_cluster
 from tests.support.experiment import experiment
 
 
@@ -38,4 +40,22 @@ async def test_nothing_is_left_when_the_demo_is_interrupted(tmp_path: Path) -> N
         await run.wait_until(run.has_begun)
         run.process.send_signal(signal.SIGINT)
         assert await run.end() == (130, "", "")
+        assert list(run.data.iterdir()) == []
+
+
+@pytest.mark.slow
+async def test_bazaar_runs_on_after_the_verdict_when_it_is_kept(tmp_path: Path) -> None:
+    async with experiment(tmp_path, "eval.demo", "--seconds", "0.3", "--keep", has_results=False) as run:
+        assert run.process.stdout is not None
+        story = Story.model_validate_json(await run.process.stdout.readuntil(b"\n}\n"))
+        assert story.verdict is not None
+        assert story.verdict.passed
+        assert story.customer is not None
+        cluster = read_cluster(next(run.data.iterdir()))
+        async with BazaarClient(cluster.of("front-end")[0].url) as client:
+            order = await client.order(1)
+        assert order is not None
+        assert (order.name, order.quantity) == (story.customer.stock, story.customer.bought)
+        run.process.send_signal(signal.SIGINT)
+        assert await run.end() == (0, "", "")
         assert list(run.data.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import io
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def make_story() -> Story:
     return Story(
         started_at=datetime(2027, 1, 2, tzinfo=UTC),
         clients=5,
-        opening=Opening(services=5, replicas=3, ready_s=12.3, leader="order-3"),
+        opening=Opening(services=5, replicas=3, ready_s=12.3, leader="order-3", room="http://127.0.0.1:32767/"),
         customer=Customer(
             stock="GameStart", before=look_ups, bought=3, number=1, after=LookUp(cache="miss", quantity=97)
         ),
@@ -114,6 +115,7 @@ def lines_of(story: Story) -> list[str]:
     assert story.verdict is not None
     return [
         *show.opening_lines(story.opening),
+        *show.staying_lines("http://127.0.0.1:32767", "http://127.0.0.1:32758", Path("/a/bazaar-demo-abcdefgh")),
         *show.customer_lines(story.customer),
         show.trading_title(story.clients, 0.4),
         *show.trading_lines(story.trading, "order-3"),
@@ -169,11 +171,12 @@ def told(*, is_terminal: bool, is_quiet: bool = False) -> str:
     stage.move("too late")
     stage.act("End.")
     stage.verdict("0 orders lost", passed=True)
+    stage.after("It runs again.")
     return file.getvalue()
 
 
 def test_story_is_plain_lines_when_nobody_watches() -> None:
-    assert told(is_terminal=False) == "1  Begin.\n   A line.\n\n2  End.\n\n0 orders lost\n"
+    assert told(is_terminal=False) == "1  Begin.\n   A line.\n\n2  End.\n\n0 orders lost\n\nIt runs again.\n"
 
 
 def test_a_line_moves_on_a_terminal_only_while_something_goes_on() -> None:
