@@ -63,7 +63,7 @@ def return_title(replica: str) -> str:
 
 def return_lines(back: Return) -> list[str]:
     """How it caught up."""
-    lines = [f"It lacks {_count(back.missed, 'entry', 'entries')} of the order log."]
+    lines = [f"It lacks {_count(back.missed, 'entry', 'entries')} of the order log, and more at every moment."]
     if back.fetched and back.fetch_ms:
         per_s = back.fetched / back.fetch_ms * 1_000
         lines.append(f"It fetches {back.fetched:,} from the other replicas in {_ms(back.fetch_ms)}: {per_s:,.0f}/s.")

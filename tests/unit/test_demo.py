@@ -141,14 +141,14 @@ def test_lines_say_what_happened() -> None:
     assert "    2 ms later  its death is noticed," in lines
     assert "    3 ms later  order-2 is selected as the leader," in lines
     assert "    - ms later  the first new trade is answered." in lines
-    assert "It lacks 1,234,567 entries of the order log." in lines
+    assert "It lacks 1,234,567 entries of the order log, and more at every moment." in lines
     assert "It fetches 1,000 from the other replicas in 250 ms: 4,000/s." in lines
 
 
 def test_fetching_is_left_out_when_nothing_was_fetched() -> None:
     back = Return(replica="order-3", answers_ms=1.0, level_ms=2.0, missed=1, fetched=None)
     assert show.return_lines(back) == [
-        "It lacks 1 entry of the order log.", "2 ms after its start it holds all that the others hold.",
+        "It lacks 1 entry of the order log, and more at every moment.", "2 ms after its start it holds all that the others hold.",
     ]  # fmt: skip
 
 
