@@ -148,8 +148,9 @@ def test_lines_say_what_happened() -> None:
 def test_fetching_is_left_out_when_nothing_was_fetched() -> None:
     back = Return(replica="order-3", answers_ms=1.0, level_ms=2.0, missed=1, fetched=None)
     assert show.return_lines(back) == [
-        "It lacks 1 entry of the order log, and more at every moment.", "2 ms after its start it holds all that the others hold.",
-    ]  # fmt: skip
+        "It lacks 1 entry of the order log, and more at every moment.",
+        "2 ms after its start it holds all that the others hold.",
+    ]
 
 
 def test_story_can_be_read_again_when_it_was_written_as_json() -> None:
