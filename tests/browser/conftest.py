@@ -3,6 +3,7 @@
 Tests share the bazaar and the browser. Each has a page of its own, and leaves every service running.
 """
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.chromium import DESKTOP, MISSING, chromium, find_chromium
 from tests.support.cluster import PATIENCE_S, Cluster
 
 HERE = Path(__file__).parent
+HEALTHY = re.compile(r"Healthy: order-\d leads, 3 of 3 replicas are caught up\.")
 
 expect.set_options(timeout=1_000 * PATIENCE_S)
 
@@ -54,8 +56,8 @@ async def page(cluster: Cluster, browser: Browser) -> AsyncIterator[Page]:
     made.on("pageerror", lambda error: problems.append(str(error)))
     made.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     await made.goto(cluster.topology.control)
-    healthy = f"Healthy: {await cluster.leader()} leads, 3 of 3 replicas are caught up."
-    await expect(made.locator("#sentence")).to_have_text(healthy)
+    # Which one leads may still change after what the test before has done, on a machine that is busy at any time.
+    await expect(made.locator("#sentence")).to_have_text(HEALTHY)
     yield made
     await context.close()
     assert not problems
