@@ -70,7 +70,7 @@ test: .venv/dev.stamp ## run the tests; their output goes to .tmp/test.txt as we
 test-output: .venv/dev.stamp ## run every suite and write tests/output/*.txt
 	@mkdir -p tests/output
 	@for suite in $(SUITES); do \
-	  [ ! -d "tests/$$suite" ] || COLUMNS=120 $(BIN)/python -m pytest -v --color=no "tests/$$suite" 2>&1 \
+	  [ ! -d "tests/$$suite" ] || COLUMNS=120 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -v --color=no "tests/$$suite" 2>&1 \
 	    | sed -e 's|$(CURDIR)/||g' -e 's|$(CURDIR)|.|g' | tee "tests/output/$$suite.txt"; \
 	done
 
