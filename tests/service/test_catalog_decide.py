@@ -10,7 +10,7 @@ from services.catalog.catalog import MAX_DECIDES
 from services.catalog.inventory import Inventory
 from services.catalog.store import SqliteStore
 from services.common.digest import empty_head
-from services.common.errors import IntegrityFailure
+from services.common.errors import NO_ROOM_STATUS, IntegrityFailure
 from services.common.models import CatalogStatus, DecideRequest, Head, StockAnswer, StocksAnswer
 from services.common.timing import LEASE_AT_CATALOG_S
 from tests.support.catalog_entries import STOCKS, buy, request, sell
@@ -508,7 +508,7 @@ async def test_the_process_ends_when_the_disk_is_full(tmp_path: Path) -> None:
         writer.execute(f"PRAGMA max_page_count = {pages}")
         response = await process.post("/decide", world.leader.ask(*(sell(f"key-{i:058}") for i in range(90))))
         assert response.status_code == 500
-        assert world.ended_with == [1]
+        assert world.ended_with == [NO_ROOM_STATUS]
         assert await process.quantity() == 100
     async with world.running() as process:
         told = await process.trade(world.leader, buy("a"))
