@@ -30,12 +30,14 @@ Result = Literal["decided", "not_decided", "unknown"]
 class CatalogLink:
     """The catalog as one replica sees it.
 
-    caught_up: entries that came with a report, because they had been missed. decide_seconds, decide_trades: of the
-    decisions asked for.
+    caught_up: entries that came with a report, because they had been missed. is_base_missing: nobody who answered had
+    the entries that the catalog has forgotten and this log lacks. decide_seconds, decide_trades: of the decisions asked
+    for.
     """
 
     def __init__(self, runtime: Runtime, replica_id: int, log_: OrderLog, catalog: Peer, fetch: Fetch) -> None:
         self.caught_up = 0
+        self.is_base_missing = False
         self.decide_seconds = Distribution()
         self.decide_trades = Distribution(SIZES)
         self._runtime = runtime
@@ -171,8 +173,7 @@ class CatalogLink:
                 return False  # a rebuilt catalog was adopted while this answer was under way
             except Contradiction as error:
                 raise IntegrityFailure(f"the catalog's answer contradicts this log: {error}") from error
-        if answer.outcome == "fetch_base":
-            await self._fetch(answer.base)
+        self.is_base_missing = answer.outcome == "fetch_base" and not await self._fetch(answer.base)
         return answer.outcome == "decided"
 
     async def _on_other_generation(self, answer: DecideAnswer) -> None:

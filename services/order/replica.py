@@ -46,7 +46,10 @@ class Replica:
         """What is missing before this replica can do its job, in words."""
         if self.log.generation is None:
             return "no generation yet: the catalog gives it"
-        return None if self.follower.link.is_level else "not level with the catalog"
+        link = self.follower.link
+        if link.is_level:
+            return None
+        return "not level with the catalog" + (", and nobody has the entries it lacks" if link.is_base_missing else "")
 
     def status(self) -> ReplicaStatus:
         """What this replica says of itself, at any time."""

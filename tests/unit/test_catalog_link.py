@@ -265,6 +265,28 @@ def test_nothing_was_decided_when_this_log_is_too_far_behind(path: Path, outcome
     run()
 
 
+@in_fake_time
+async def test_base_is_missing_until_somebody_has_it_when_the_catalog_has_forgotten_more_than_this_log_has(
+    path: Path,
+) -> None:
+    """As after a loss of power, when commits did not wait for their fsync."""
+    chain = Chain()
+    chain.add(5)
+    async with linked(path, catalog=DecidingCatalog(entries=chain.entries)) as made:
+        made.catalog.forget(3)
+        assert not await made.link.refresh()
+        assert made.link.is_base_missing
+
+        async def fetch(until: int) -> bool:
+            made.log.take(1, chain.entries[:until])
+            return True
+
+        made.fetch = fetch
+        assert await made.link.refresh()
+        assert not made.link.is_base_missing
+        assert made.log.head.position == 5
+
+
 # Another generation.
 
 
