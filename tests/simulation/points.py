@@ -15,7 +15,7 @@ from tests.simulation.pool import Job, run_jobs
 from tests.simulation.world import Blow
 
 SCOUTS = 12
-PASSES = 12
+PASSES = 60
 AT_ONCE = 8
 AT_LEAST = 4
 SECONDS = 8.0
