@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -44,3 +44,16 @@ class LiveBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class LiveSteps(LiveBar):
+    """A bar over steps whose number is known, with the words for the one under way."""
+
+    def __init__(self, label: str, steps: int, console: Console, text: str = "starting") -> None:
+        super().__init__(label, steps, MofNCompleteColumn(), console, text)
+        self._begun = 0
+
+    def on_step(self, text: str) -> None:
+        """The next step begins."""
+        self._progress.update(self._task, completed=self._begun, description=text)
+        self._begun += 1

@@ -13,14 +13,19 @@ from rich.console import Console
 from client.console import make_console
 from eval.json_text import to_json
 
+FAILED = 1
+INTERRUPTED = 130
+
 T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
 
-def run_to_end(work: Coroutine[Any, Any, T]) -> T | None:
+def run_to_end(
+    work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+) -> T | None:
     """The result of `work`, which is never None; None when a signal ended it."""
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(work)
     except asyncio.CancelledError:
         return None
@@ -43,3 +48,10 @@ def deliver(
         sys.stdout.write(text)
     else:
         show(result, make_console())
+
+
+def exit_code(*, passed: bool, is_stopped: bool, kept: Path | None) -> int:
+    """The exit code of a run that was judged; `kept`: the folder of one that failed, which is told."""
+    if kept is not None:
+        make_console(stderr=True).print(f"its databases and logs are kept in {kept}", soft_wrap=True)
+    return INTERRUPTED if is_stopped else 0 if passed else FAILED

@@ -1,20 +1,19 @@
 """The body of `bazaar bench`."""
 
 import asyncio
-import signal
-import sys
 from pathlib import Path
 
-from client.console import make_console
+from client.console import LiveSteps, make_console
 from eval.bench import scale
 from eval.bench.generators import choose
 from eval.bench.plot import plot_result
 from eval.bench.results import LABELS, Result, Subject
 from eval.bench.run import Bench, BenchSettings
-from eval.bench.show import LiveBench, print_result
+from eval.bench.show import print_result
+from eval.deliver import INTERRUPTED, deliver, run_to_end
+from eval.interrupt import stop_on_signals
 from services.cluster.errors import UsageError
 
-INTERRUPTED = 130
 MOST_CONNECTIONS = 900  # a front-end takes 1,000
 
 QUICK = BenchSettings(rounds=1, seconds=1.0, connections=(1, 32))
@@ -80,32 +79,24 @@ def bench_command(settings: BenchSettings, out: Path, *, as_json: bool) -> int:
 
     Ctrl-C ends everything at once and writes nothing.
     """
-    try:
-        with asyncio.Runner() as runner:
-            result = runner.run(_run(settings))
-    except asyncio.CancelledError:
+    result = run_to_end(_run(settings), asyncio.new_event_loop)
+    if result is None:
         return INTERRUPTED
-    out.mkdir(parents=True, exist_ok=True)
-    text = result.model_dump_json(indent=2) + "\n"
-    (out / "bench.json").write_text(text, encoding="utf-8")
-    plot_result(result, out / "bench.png")
-    if as_json:
-        sys.stdout.write(text)
-    else:
-        print_result(result, make_console())
+    deliver(result, out / "bench.json", _plot, print_result, as_json=as_json)
     return 0
 
 
+def _plot(result: Result, folder: Path) -> None:
+    plot_result(result, folder / "bench.png")
+
+
 async def _run(settings: BenchSettings) -> Result:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
+    stop_on_signals()
     bench = Bench(settings, choose())
     if settings.scale:
         scale.check_scale(bench)
-    with LiveBench(bench.steps + (scale.steps(bench) if settings.scale else 0), make_console(stderr=True)) as live:
+    steps = bench.steps + (scale.steps(bench) if settings.scale else 0)
+    with LiveSteps("bench", steps, make_console(stderr=True)) as live:
         bench.on_step = live.on_step
         await bench.side_by_side()
         if settings.scale:

@@ -7,7 +7,6 @@ catalog its head, nothing before it, and the quantities that add up. The rows go
 `python -m eval.bench.logs DIR STOCKS ORDERS` does it in a process of its own, which can be killed.
 """
 
-import hashlib
 import os
 import shutil
 import sys
@@ -20,9 +19,9 @@ from eval.bench.load import key, key_prefix
 from services.catalog.inventory import Inventory
 from services.catalog.store import SqliteStore
 from services.cluster.errors import CannotDo
-from services.common.digest import initial_digest
+from services.common.digest import entry_digest, initial_digest
 from services.common.lifeline import die_with_parent
-from services.common.models import Head, Stock
+from services.common.models import Entry, Head, Stock
 from services.order.store import COLUMNS, LogStore
 
 FIRST_AT = 1_700_000_000_000  # milliseconds; one order a millisecond from then on
@@ -84,19 +83,24 @@ def _write_log(path: Path, stocks: list[Stock], orders: int) -> Head:
 
 
 def rows(stocks: list[Stock], orders: int) -> Iterator[Row]:
-    """The rows of the log. What a digest covers is written out here, five times as fast as `digest.entry_digest`."""
+    """The rows of the log."""
     digest = initial_digest(stocks)
     prefix = key_prefix(FIRST_AT)
     for position in range(1, orders + 1):
         stock = stocks[(position - 1) // 2 % len(stocks)]
-        side = "buy" if position % 2 else "sell"
-        entry_key, at = key(prefix, position, 0), FIRST_AT + position
-        content = (
-            f'{{"at":{at},"key":"{entry_key}","name":"{stock.name}","number":{position},"position":{position},'
-            f'"price":{stock.price},"quantity":1,"type":"{side}"}}'
+        entry = Entry.model_construct(
+            position=position,
+            number=position,
+            key=key(prefix, position, 0),
+            name=stock.name,
+            type="buy" if position % 2 else "sell",
+            quantity=1,
+            price=stock.price,
+            at=FIRST_AT + position,
+            digest="",
         )
-        digest = hashlib.sha256(f"{digest}{content}".encode("ascii")).hexdigest()
-        yield position, position, entry_key, stock.name, side, 1, stock.price, at, digest
+        digest = entry_digest(digest, entry)
+        yield position, position, entry.key, entry.name, entry.type, 1, entry.price, entry.at, digest
 
 
 def _write_catalog(path: Path, stocks: list[Stock], head: Head) -> None:

@@ -11,6 +11,7 @@ from eval.bench.goals import USUAL, cpu_us, per_second
 from eval.bench.results import BAZAAR, LABELS, Result, Subject
 from eval.bench.show import process_cpu_us, usual
 from eval.bench.statistics import Measure, by_round, spread
+from eval.drawing import draw_spreads
 
 COLOURS: dict[Subject, str] = {
     "bare_uvicorn": "#9a9a9a",
@@ -64,25 +65,10 @@ def _draw_lines(axes: Axes, result: Result, measure: Measure, label: str) -> Non
     connections = sorted({each.connections for each in result.samples})
     for subject, colour in COLOURS.items():
         figures = {
-            each: spread(list(by_round(result.samples, subject, each, measure).values())) for each in connections
+            float(each): spread(list(by_round(result.samples, subject, each, measure).values())) for each in connections
         }
-        known = {each: figure for each, figure in figures.items() if figure is not None}
-        if not known:
-            continue
-        medians = [each.median for each in known.values()]
-        below = [each.median - each.low for each in known.values()]
-        above = [each.high - each.median for each in known.values()]
-        is_bazaar = subject in BAZAAR
-        axes.errorbar(
-            list(known),
-            medians,
-            yerr=[below, above],
-            color=colour,
-            label=LABELS[subject],
-            marker="o" if is_bazaar else "s",
-            linestyle="-" if is_bazaar else "--",
-            capsize=2,
-        )
+        marker, style = ("o", "-") if subject in BAZAAR else ("s", "--")
+        draw_spreads(axes, figures, colour, marker, style, LABELS[subject])
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(connections, [str(each) for each in connections])

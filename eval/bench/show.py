@@ -1,28 +1,13 @@
 """A benchmark for human eyes: a bar while it goes on, tables at the end, and the goals last."""
 
-from rich import box
 from rich.console import Console
-from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
-from client.console import LiveBar
 from eval.bench.goals import USUAL, cpu_us, per_second
 from eval.bench.load import BOTTLENECK
-from eval.bench.results import LABELS, Goal, Result, Sample, Spread, Subject
+from eval.bench.results import LABELS, Goal, Result, Sample, Subject
 from eval.bench.statistics import Measure, by_round, spread
-
-
-class LiveBench(LiveBar):
-    """One bar over all steps, with what is measured at this moment; only on a terminal."""
-
-    def __init__(self, steps: int, console: Console) -> None:
-        super().__init__("bench", steps, MofNCompleteColumn(), console, "starting the servers")
-        self._begun = 0
-
-    def on_step(self, text: str) -> None:
-        """The next step begins."""
-        self._progress.update(self._task, completed=self._begun, description=text)
-        self._begun += 1
+from eval.tables import new_table, number, span
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -40,14 +25,14 @@ def print_result(result: Result, console: Console) -> None:
 
 def samples_table(result: Result) -> Table:
     """One row for each subject at each number of connections."""
-    table = _table("Side by side: median (lowest to highest) of all rounds", "subject")
+    table = new_table("Side by side: median (lowest to highest) of all rounds", "subject")
     for heading in ("connections", "requests/s", "p50 ms", "p99 ms", "CPU us each"):
         table.add_column(heading, justify="right")
     for connections in _connections(result.samples):
         for subject, label in LABELS.items():
             figures = [spread(_values(result.samples, subject, connections, measure)) for measure in MEASURES]
             if figures[0] is not None:
-                table.add_row(label, str(connections), *(_spread(each) for each in figures))
+                table.add_row(label, str(connections), *(span(each) for each in figures))
         table.add_section()
     return table
 
@@ -55,7 +40,7 @@ def samples_table(result: Result) -> Table:
 def processes_table(result: Result) -> Table:
     """What each process uses of the processor for one request."""
     connections = usual(result.samples)
-    table = _table(f"Processor time a request by process, us, {connections} connections", "subject")
+    table = new_table(f"Processor time a request by process, us, {connections} connections", "subject")
     table.add_column("by process")
     for subject, label in LABELS.items():
         cpu = process_cpu_us(result.samples, subject, connections)
@@ -66,7 +51,7 @@ def processes_table(result: Result) -> Table:
 
 def scale_table(result: Result) -> Table:
     """One row for each size, with the medians."""
-    table = _table(f"As it grows: medians, {USUAL} connections", "size")
+    table = new_table(f"As it grows: medians, {USUAL} connections", "size")
     subjects = [subject for subject in LABELS if any(each.subject == subject for each in result.scale)]
     for subject in subjects:
         table.add_column(f"{LABELS[subject]}/s", justify="right")
@@ -81,18 +66,18 @@ def scale_table(result: Result) -> Table:
             for measure in (per_second, cpu_us)
         ]
         cells += [spread([each.ready_s for each in starts]), spread([each.rss_mib["order-1"] for each in starts])]
-        table.add_row(str(size), *(_number(each.median) if each is not None else "-" for each in cells))
+        table.add_row(str(size), *(number(each.median) if each is not None else "-" for each in cells))
     return table
 
 
 def goals_table(goals: list[Goal]) -> Table:
     """One row for each goal."""
-    table = _table("Goals", "goal")
+    table = new_table("Goals", "goal")
     for heading in ("wanted", "measured", ""):
         table.add_column(heading, justify="right" if heading else "left")
     for goal in goals:
         words = {None: "not measured", True: "reached", False: "NOT REACHED"}[goal.is_reached]
-        table.add_row(goal.text, goal.wanted, _spread(goal.measured), words)
+        table.add_row(goal.text, goal.wanted, span(goal.measured), words)
     return table
 
 
@@ -107,7 +92,7 @@ def facts(result: Result) -> list[str]:
     ]
     commits = spread(result.commits_ms)
     if commits is not None:
-        lines.append(f"one durable commit {_spread(commits)} ms")
+        lines.append(f"one durable commit {span(commits)} ms")
     return lines
 
 
@@ -149,22 +134,3 @@ def _connections(samples: list[Sample]) -> list[int]:
 
 def _values(samples: list[Sample], subject: Subject, connections: int, measure: Measure) -> list[float]:
     return list(by_round(samples, subject, connections, measure).values())
-
-
-def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(first)
-    return table
-
-
-def _spread(value: Spread | None) -> str:
-    if value is None:
-        return "-"
-    if value.low == value.high:
-        return _number(value.median)
-    return f"{_number(value.median)} ({_number(value.low)} to {_number(value.high)})"
-
-
-def _number(value: float) -> str:
-    """Three digits or more."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

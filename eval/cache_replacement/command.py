@@ -3,16 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from client.console import make_console
+from client.console import LiveSteps, make_console
 from eval.cache_replacement.plot import plot_result
 from eval.cache_replacement.results import Result
 from eval.cache_replacement.run import CacheSettings, Experiment
-from eval.cache_replacement.show import LiveCache, print_result
-from eval.deliver import deliver, run_to_end
+from eval.cache_replacement.show import print_result
+from eval.deliver import FAILED, INTERRUPTED, deliver, run_to_end
 from eval.interrupt import stop_on_signals
 
-FAILED = 1
-INTERRUPTED = 130
 SEED = 1
 
 
@@ -42,6 +40,6 @@ def run_command(settings: CacheSettings, out: Path, *, as_json: bool) -> int:
 async def _run(settings: CacheSettings) -> Result:
     stop_on_signals()
     experiment = Experiment(settings)
-    with LiveCache(experiment.steps, make_console(stderr=True)) as live:
+    with LiveSteps("cache", experiment.steps, make_console(stderr=True)) as live:
         experiment.on_step = live.on_step
         return await experiment.run()

@@ -5,27 +5,12 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
-from client.console import LiveBar
 from eval.cache_replacement.requests import POPULARITIES
 from eval.cache_replacement.results import Result, Sample
 
 SHOWN = 10
-
-
-class LiveCache(LiveBar):
-    """One bar over all loads and pictures; only on a terminal."""
-
-    def __init__(self, steps: int, console: Console) -> None:
-        super().__init__("cache", steps, MofNCompleteColumn(), console, "starting a bazaar")
-        self._begun = 0
-
-    def on_step(self, text: str) -> None:
-        """Another one begins."""
-        self._progress.update(self._task, completed=self._begun, description=text)
-        self._begun += 1
 
 
 def print_result(result: Result, console: Console) -> None:

@@ -8,11 +8,8 @@ from eval.chaos.plot import plot_timeline
 from eval.chaos.report import Report
 from eval.chaos.run import ChaosSettings, Run
 from eval.chaos.show import LiveRounds, print_report
-from eval.deliver import deliver, run_to_end
+from eval.deliver import INTERRUPTED, deliver, exit_code, run_to_end
 from eval.interrupt import stop_on_signals
-
-FAILED = 1
-INTERRUPTED = 130
 
 
 def new_seed() -> int:
@@ -36,9 +33,7 @@ def chaos_command(settings: ChaosSettings, out: Path, *, as_json: bool) -> int:
         plot_timeline(report, history.operations, started, folder / f"{name}.png")
 
     deliver(report, out / f"{name}.json", plot, print_report, as_json=as_json)
-    if run.kept is not None:
-        make_console(stderr=True).print(f"its databases, logs and history are kept in {run.kept}", soft_wrap=True)
-    return INTERRUPTED if report.is_stopped else 0 if report.passed else FAILED
+    return exit_code(passed=report.passed, is_stopped=report.is_stopped, kept=run.kept)
 
 
 async def _run(run: Run) -> Run:

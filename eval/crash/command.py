@@ -9,11 +9,9 @@ from eval.crash.plan import QUICK
 from eval.crash.plot import plot_result
 from eval.crash.run import CrashSettings, Run
 from eval.crash.show import print_report
-from eval.deliver import deliver, run_to_end
+from eval.deliver import INTERRUPTED, deliver, exit_code, run_to_end
 from eval.interrupt import stop_on_signals
 
-FAILED = 1
-INTERRUPTED = 130
 SEED = 1
 
 
@@ -39,9 +37,7 @@ def run_command(settings: CrashSettings, out: Path, *, as_json: bool) -> int:
     report = run.report
     assert report is not None
     deliver(report, out / "crash.json", plot_result, print_report, as_json=as_json)
-    if run.kept is not None:
-        make_console(stderr=True).print(f"its databases and logs are kept in {run.kept}", soft_wrap=True)
-    return INTERRUPTED if report.is_stopped else 0 if report.passed else FAILED
+    return exit_code(passed=report.passed, is_stopped=report.is_stopped, kept=run.kept)
 
 
 async def _run(run: Run) -> Run:

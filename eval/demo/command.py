@@ -6,15 +6,12 @@ import tempfile
 from pathlib import Path
 
 from client.console import make_console
-from eval.deliver import run_to_end
+from eval.deliver import FAILED, INTERRUPTED, run_to_end
 from eval.demo.run import Demo
 from eval.demo.stage import Stage
 from eval.demo.story import Verdict
 from eval.interrupt import stop_on_signals
 from eval.json_text import to_json
-
-FAILED = 1
-INTERRUPTED = 130
 
 
 def demo_command(seconds: float, *, keep: bool, as_json: bool) -> int:

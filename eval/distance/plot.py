@@ -5,7 +5,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from eval.bench.results import Spread
-from eval.latency.plot import CACHE_STYLES, GRID, draw_spreads, drawing, from_zero, legend, plain_numbers, title
+from eval.drawing import draw_spreads
+from eval.latency.plot import CACHE_STYLES, GRID, drawing, from_zero, legend, plain_numbers, title
 from eval.latency.results import Result
 from eval.latency.statistics import Condition
 

@@ -1,13 +1,13 @@
 """What distance does, for human eyes."""
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from eval.bench.results import Spread
 from eval.latency.results import CacheMode, Result
-from eval.latency.show import number, print_end, span
+from eval.latency.show import print_end
 from eval.latency.statistics import Condition
+from eval.tables import new_table, number, span
 
 CACHES: tuple[CacheMode, ...] = ("on", "off")
 
@@ -23,7 +23,8 @@ def print_result(result: Result, console: Console) -> None:
 
 def benefit_table(result: Result) -> Table:
     """One row for each distance and trade probability."""
-    table = _table("Look-ups from a distance: means in ms, median (lowest to highest) of the repetitions")
+    title = "Look-ups from a distance: means in ms, median (lowest to highest) of the repetitions"
+    table = new_table(title, "round trip", "p")
     for heading in ("look-up on", "off", "off / on", "saved", "trade on", "off", "query on"):
         table.add_column(heading, justify="right")
     for round_trip_ms in result.settings.round_trips_ms:
@@ -40,7 +41,7 @@ def benefit_table(result: Result) -> Table:
 
 def load_table(result: Result) -> Table:
     """What a look-up costs the catalog, for each distance and trade probability."""
-    table = _table("Load on the catalog for each look-up of a client")
+    table = new_table("Load on the catalog for each look-up of a client", "round trip", "p")
     for heading in ("requests on", "requests off", "CPU us on", "CPU us off"):
         table.add_column(heading, justify="right")
     for round_trip_ms in result.settings.round_trips_ms:
@@ -73,10 +74,3 @@ def findings(result: Result) -> list[str]:
 def _times(requests: list[Spread | None]) -> str:
     on, off = (number(each.median) if each is not None else "-" for each in requests)
     return f"{on} times with it, {off} times without it,"
-
-
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("round trip")
-    table.add_column("p")
-    return table

@@ -21,10 +21,9 @@ import eval.latency.plot
 from client.console import make_console
 from eval.cache_replacement.results import Result as CacheResult
 from eval.crash.report import Report
+from eval.deliver import INTERRUPTED
 from eval.latency.results import LatencySettings, Result
 from services.cluster.errors import CannotDo
-
-INTERRUPTED = 130
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 

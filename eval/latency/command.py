@@ -7,17 +7,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
-from client.console import make_console
-from eval.deliver import deliver
+from client.console import LiveSteps, make_console
+from eval.deliver import FAILED, INTERRUPTED, deliver, run_to_end
 from eval.interrupt import stop_on_signals
 from eval.latency.plot import plot_result
 from eval.latency.results import LatencySettings, Result
 from eval.latency.run import Experiment
-from eval.latency.show import LiveExperiment, print_result
+from eval.latency.show import print_result
 from services.cluster.errors import UsageError
-
-FAILED = 1
-INTERRUPTED = 130
 
 FULL = LatencySettings()
 QUICK = LatencySettings(probabilities=(0.0, 0.4, 0.8), repetitions=1, iterations=100, rest_s=0.5)
@@ -58,10 +55,8 @@ def measure_command(
 
     Ctrl-C ends everything at once and writes nothing.
     """
-    try:
-        with asyncio.Runner() as runner:
-            result = runner.run(_run(name, settings))
-    except asyncio.CancelledError:
+    result = run_to_end(_run(name, settings), asyncio.new_event_loop)
+    if result is None:
         return INTERRUPTED
     deliver(result, out / f"{name}.json", plot, show, as_json=as_json)
     return 0 if result.passed else FAILED
@@ -70,6 +65,6 @@ def measure_command(
 async def _run(name: str, settings: LatencySettings) -> Result:
     stop_on_signals()
     experiment = Experiment(settings)
-    with LiveExperiment(name, experiment.steps, make_console(stderr=True)) as live:
+    with LiveSteps(name, experiment.steps, make_console(stderr=True)) as live:
         experiment.on_step = live.on_step
         return await experiment.run()

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.bench.results import Spread
+from eval.drawing import draw_spreads
 from eval.latency.results import LABELS, AnyKind, CacheMode, Result
 from eval.latency.show import loop
 from eval.latency.statistics import Condition, Measure
@@ -126,31 +126,6 @@ def _draw_kind(axes: Axes, result: Result, kind: AnyKind, cache: CacheMode) -> N
     axes.set_yscale("log")
     plain_numbers(axes)
     axes.set_ylabel("latency seen by the client, ms")
-
-
-def draw_spreads(
-    axes: Axes, figures: dict[float, Spread | None], colour: str, marker: str, style: str = "-", label: str = ""
-) -> None:
-    """A line through the medians, with bars from the lowest to the highest."""
-    known = {place: figure for place, figure in figures.items() if figure is not None}
-    if not known:
-        return
-    medians = [each.median for each in known.values()]
-    below = [each.median - each.low for each in known.values()]
-    above = [each.high - each.median for each in known.values()]
-    axes.errorbar(
-        list(known),
-        medians,
-        yerr=[below, above],
-        color=colour,
-        marker=marker,
-        markersize=5,
-        linestyle=style,
-        linewidth=1.4,
-        capsize=2.5,
-        label=label,
-        zorder=3,
-    )
 
 
 def _plot_cache(result: Result, path: Path) -> None:

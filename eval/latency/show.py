@@ -1,30 +1,14 @@
 """An experiment for human eyes: a bar while it goes on, and tables at the end."""
 
-from rich import box
 from rich.console import Console
-from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
-from client.console import LiveBar
-from eval.bench.results import Spread
 from eval.bench.statistics import spread
 from eval.latency.results import LABELS, CacheMode, LatencySettings, Result
 from eval.latency.statistics import MEASURES, SERIES, Condition
+from eval.tables import new_table, span
 
 HEADINGS = {"mean_ms": "mean", "p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99"}
-
-
-class LiveExperiment(LiveBar):
-    """One bar over all runs, with what is measured at this moment; only on a terminal."""
-
-    def __init__(self, name: str, steps: int, console: Console) -> None:
-        super().__init__(name, steps, MofNCompleteColumn(), console, "starting")
-        self._begun = 0
-
-    def on_step(self, text: str) -> None:
-        """The next run begins."""
-        self._progress.update(self._task, completed=self._begun, description=text)
-        self._begun += 1
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -47,7 +31,7 @@ def print_end(result: Result, console: Console) -> None:
 def latency_table(result: Result) -> Table:
     """One row for each kind of request and measure, one column for each trade probability."""
     settings = result.settings
-    table = _table("Latency in ms: median (lowest to highest) of the repetitions", "request", "", "")
+    table = new_table("Latency in ms: median (lowest to highest) of the repetitions", "request", "", "")
     for p in settings.probabilities:
         table.add_column(f"p = {p:.0%}", justify="right")
     conditions = [Condition(result, p, settings.round_trips_ms[0]) for p in settings.probabilities]
@@ -62,7 +46,7 @@ def latency_table(result: Result) -> Table:
 
 def cache_table(result: Result) -> Table:
     """What the cache is good for, for each trade probability."""
-    table = _table("The cache: off / on is how many times as long a request takes without it", "p")
+    table = new_table("The cache: off / on is how many times as long a request takes without it", "p")
     headings = ("hit ratio", "look-up on ms", "look-up off ms", "look-up off / on", "trade off / on")
     for heading in (*headings, "catalog asked, on", "off"):
         table.add_column(heading, justify="right")
@@ -107,27 +91,6 @@ def verdict(result: Result) -> str:
     return f"{len(result.runs)} runs, {orders:,} orders acknowledged, {checked:,} checked: {wrong}"
 
 
-def span(value: Spread | None) -> str:
-    """A median with the lowest and the highest, to three digits."""
-    if value is None:
-        return "-"
-    if value.low == value.high:
-        return number(value.median)
-    return f"{number(value.median)} ({number(value.low)} to {number(value.high)})"
-
-
-def number(value: float) -> str:
-    """Three digits, or more before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
 def caches(result: Result) -> tuple[CacheMode, ...]:
     """The modes that were measured, on before off."""
     return tuple(sorted(result.settings.caches, reverse=True))
-
-
-def _table(title: str, *names: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in names:
-        table.add_column(name)
-    return table

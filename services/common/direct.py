@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,12 +28,11 @@ class DirectRoute(APIRoute):
         return endpoint
 
 
-def direct(router: FastAPI | APIRouter, method: str, path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
+def direct(app: FastAPI, method: str, path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
     """Decorates the endpoint of a direct route; `described` is for the description, as with FastAPI's decorators."""
-    routes = router.router if isinstance(router, FastAPI) else router
 
     def declare(endpoint: Endpoint) -> Endpoint:
-        routes.add_api_route(path, endpoint, methods=[method], route_class_override=DirectRoute, **described)
+        app.router.add_api_route(path, endpoint, methods=[method], route_class_override=DirectRoute, **described)
         return endpoint
 
     return declare

@@ -325,18 +325,23 @@ class CacheSwitch(Message):
     on: bool
 
 
-class CacheState(Message):
-    """The cache from inside: `entries` are the most recently used ones, the least recently used of them first."""
+class CacheCounts(Message):
+    """How large a cache is, and what it has done so far."""
 
-    on: bool
-    live: bool
-    entries: list[Stock]
     size: int
     capacity: int
     hits: int
     misses: int
     evictions: int
     invalidations: int
+
+
+class CacheState(CacheCounts):
+    """The cache from inside: `entries` are the most recently used ones, the least recently used of them first."""
+
+    on: bool
+    live: bool
+    entries: list[Stock]
 
 
 class FrontEndStatus(Message):
@@ -408,16 +413,10 @@ class LeaderData(Message):
     data: LeaderView
 
 
-class CacheView(Message):
+class CacheView(CacheCounts):
     """The cache as it is: `entries` least recently used first."""
 
     entries: list[PublicStock]
-    size: int
-    capacity: int
-    hits: int
-    misses: int
-    evictions: int
-    invalidations: int
 
 
 class CacheData(Message):

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from client.console import LiveSteps
 from eval.bench import scale
 from eval.bench.command import chosen_settings
 from eval.bench.goals import judge
 from eval.bench.plot import plot_result
 from eval.bench.results import Result, Size, Start
 from eval.bench.run import BenchSettings
-from eval.bench.show import LiveBench, doubts, print_result
+from eval.bench.show import doubts, print_result
 from services.cluster.errors import UsageError
 from tests.support.bench_results import LITTLE, MOST, make_result, make_sample
 
@@ -77,7 +78,7 @@ def test_picture_is_drawn_when_there_is_a_result(result: Result, tmp_path: Path)
 
 def test_bar_says_what_is_measured_when_it_is_on_a_terminal() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with LiveBench(2, console) as live:
+    with LiveSteps("bench", 2, console) as live:
         live.on_step("round 1, trade")
     assert isinstance(console.file, io.StringIO)
     assert "round 1, trade" in console.file.getvalue()
