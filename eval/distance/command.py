@@ -8,7 +8,7 @@ from eval.latency.command import measure_command
 from eval.latency.results import LatencySettings
 
 FULL = LatencySettings(
-    probabilities=(0.0, 0.4, 0.8), round_trips_ms=(0.0, 20.0, 80.0), repetitions=3, iterations=90, rest_s=4.0
+    probabilities=(0.0, 0.4, 0.8), round_trips_ms=(0.0, 20.0, 80.0), repetitions=2, iterations=90, rest_s=4.0
 )
 QUICK = FULL.model_copy(update={"probabilities": (0.0, 0.8), "repetitions": 1, "iterations": 10, "rest_s": 0.5})
 

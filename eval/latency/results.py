@@ -37,8 +37,8 @@ class LatencySettings(BaseModel):
     probabilities: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
     caches: tuple[CacheMode, ...] = ("on", "off")
     round_trips_ms: tuple[float, ...] = (0.0,)
-    repetitions: int = Field(default=8, ge=1)
-    iterations: int = Field(default=600, ge=1)
+    repetitions: int = Field(default=4, ge=1)
+    iterations: int = Field(default=400, ge=1)
     cache_size: int = Field(default=10, ge=1)
     rate: float | None = Field(default=None, gt=0)
     seed: int = 1

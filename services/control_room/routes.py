@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Path
 from fastapi.responses import FileResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 
 from services.cluster.control import ActionAnswer
 from services.cluster.supervisor import Action
+from services.common.models import CacheSwitch
 from services.control_room.calls import CallAnswer, CallRequest
 from services.control_room.load import LoadRequest, LoadView
 from services.control_room.room import Room, Welcome
@@ -20,12 +20,6 @@ PAGE = FilePath(__file__).parent / "page"
 RETRY_MS = 1_000
 
 Name = Annotated[str, Path(max_length=64)]
-
-
-class CacheWish(BaseModel):
-    """Whether a front-end's cache is to be on."""
-
-    on: bool
 
 
 def add_page(app: FastAPI) -> None:
@@ -58,9 +52,9 @@ def add_room_routes(app: FastAPI, room: Room) -> None:
         return await room.act(name, action)
 
     @app.post("/room/caches/{name}")
-    async def switch_cache(name: Name, wish: CacheWish) -> CacheWish:
+    async def switch_cache(name: Name, wish: CacheSwitch) -> CacheSwitch:
         """Turn a front-end's cache on or off."""
-        return CacheWish(on=await room.switch_cache(name, on=wish.on))
+        return CacheSwitch(on=await room.switch_cache(name, on=wish.on))
 
     @app.post("/room/load")
     async def start_load(request: LoadRequest) -> LoadView:
