@@ -6,7 +6,6 @@ after the one that relies on it. The first SIGTERM or SIGINT drains, a second on
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import resource
@@ -76,8 +75,7 @@ async def serve(
                 if not stop.is_set():
                     if on_ready is not None:
                         on_ready(tuple(sock.getsockname()[1] for sock in bound))
-                    with _frozen():
-                        await stop.wait()
+                    await stop.wait()
             finally:
                 await running.stop()
 
@@ -204,17 +202,6 @@ def _allow_files(count: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextlib.contextmanager
-def _frozen() -> Iterator[None]:
-    """What start-up made stays until the end: spare the garbage collector from looking at it again and again."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextlib.contextmanager

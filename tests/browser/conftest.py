@@ -12,7 +12,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.chromium import DESKTOP, MISSING, chromium, find_chromium
-from tests.support.cluster import PATIENCE_S, Cluster
+from tests.support.cluster import Cluster
+from tests.support.patience import PATIENCE_S
 
 HERE = Path(__file__).parent
 HEALTHY = re.compile(r"Healthy: order-\d leads, 3 of 3 replicas are caught up\.")

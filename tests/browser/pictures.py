@@ -16,7 +16,8 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.chromium import DESKTOP, MISSING, PHONE, chromium, find_chromium
-from tests.support.cluster import PATIENCE_S, Cluster
+from tests.support.cluster import Cluster
+from tests.support.patience import PATIENCE_S
 
 QUIET_S = 5.0
 UNDER_LOAD_S = 40.0

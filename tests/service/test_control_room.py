@@ -25,12 +25,12 @@ from services.control_room.history import Story
 from services.control_room.room import Room, Welcome
 from services.control_room.watch import now_ms
 from tests.support.fake_time import until
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port, free_ports
 from tests.support.serving import serving
 
 SECRET = "a-secret-of-the-tests"
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
-PATIENCE_S = 60.0
 
 
 class Page:

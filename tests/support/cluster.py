@@ -27,10 +27,10 @@ from services.cluster.topology import Cluster as Topology
 from services.cluster.verify import Verdict
 from services.common.http import Peer, PeerError
 from services.common.models import Message
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120.0  # no test depends on speed: a machine that is busy with other things gets all the time it needs
 POLL_EVERY_S = 0.1  # every look at the status asks all services, and takes time from what is waited for
 LAST_LINES = 25
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.cluster import PATIENCE_S, POLL_EVERY_S, ROOT
+from tests.support.cluster import POLL_EVERY_S, ROOT
+from tests.support.patience import PATIENCE_S
 
 
 class Experiment:

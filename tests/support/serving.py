@@ -11,12 +11,11 @@ import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.server import Listener, serve
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
 
 P = ParamSpec("P")
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
-PATIENCE_S = 8.0
-"""How long a test waits for what must come; far more than it takes."""
 
 
 def on_uvloop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -9,8 +9,9 @@ import httpx
 
 from client import BazaarClient
 from tests.support.cluster import Cluster
+from tests.support.patience import PATIENCE_S
 from tests.support.system_evidence import History, Row, contradictions, initial_stocks, read_catalog, read_log
-from tests.support.system_ledger import PATIENCE_S, Customer, Ledger, Traders
+from tests.support.system_ledger import Customer, Ledger, Traders
 
 REPEATED = 3  # of the first and of the last trades
 PAGE = 1_000

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from client import BazaarClient, BazaarClientError, TradeRefused, TradeResult
 from services.common.models import Order, Type
+from tests.support.patience import PATIENCE_S
 
-PATIENCE_S = 120.0
 THINK_S = 0.02  # a customer's pause: it leaves processor time to the services that are coming back
 MOST_PIECES = 30  # so much that some trades are refused for lack of stock
 NAMES = ("AMD", "Adobe", "Alphabet", "Amazon", "Apple", "BoarCo", "Boeing", "CocaCola", "Disney", "FishCo", "GameStart")

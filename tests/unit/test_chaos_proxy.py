@@ -10,9 +10,8 @@ from eval.chaos.network import Network, pairs
 from eval.chaos.proxy import Link
 from eval.chaos.scenarios import Direction
 from services.cluster.topology import Settings, plan, port_of
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
-
-PATIENCE_S = 10.0
 
 
 class Target:

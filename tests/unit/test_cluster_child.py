@@ -15,10 +15,10 @@ from services.cluster import child as child_module
 from services.cluster.child import Child, describe_status
 from services.cluster.errors import CannotDo
 from services.cluster.service_log import MAX_LOG_BYTES, last_critical, tail
+from tests.support.patience import PATIENCE_S
 
 SLEEPER = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
-PATIENCE_S = 10.0
 
 
 class Told:

@@ -13,6 +13,7 @@ from services.cluster.child import Child
 from services.cluster.errors import CannotDo
 from services.cluster.supervisor import Supervisor
 from services.common.errors import NotFound
+from tests.support.patience import PATIENCE_S
 
 SLEEPER = "import time; time.sleep(60)"
 NOTES_ITS_END = """
@@ -50,7 +51,7 @@ def _pids(supervisor: Supervisor) -> list[int]:
 
 async def test_no_process_is_left_when_the_body_ends(make: Make) -> None:
     supervisor = Supervisor([[make("a")], [make("b"), make("c")]])
-    async with asyncio.timeout(10), supervisor.running():
+    async with asyncio.timeout(PATIENCE_S), supervisor.running():
         await supervisor.wait_settled()
         pids = _pids(supervisor)
     assert len(pids) == 3
@@ -62,7 +63,7 @@ async def test_no_process_is_left_when_the_body_fails(make: Make) -> None:
     pids: list[int] = []
 
     async def fail() -> None:
-        async with asyncio.timeout(10), supervisor.running():
+        async with asyncio.timeout(PATIENCE_S), supervisor.running():
             await supervisor.wait_settled()
             pids.extend(_pids(supervisor))
             raise LookupError
@@ -76,7 +77,7 @@ async def test_callers_are_stopped_before_those_they_call(make: Make, tmp_path: 
     names = [["catalog"], ["order-1", "order-2"], ["front-end-1"]]
     groups = [[make(name, NOTES_ITS_END, ready=(tmp_path / f"end.{name}").exists) for name in group] for group in names]
     supervisor = Supervisor(groups)
-    async with asyncio.timeout(10), supervisor.running():
+    async with asyncio.timeout(PATIENCE_S), supervisor.running():
         await supervisor.wait_settled()
         await supervisor.drain()
         assert all(child.state == "down" for child in supervisor.children.values())
@@ -88,7 +89,7 @@ async def test_callers_are_stopped_before_those_they_call(make: Make, tmp_path: 
 
 async def test_the_one_without_hope_is_named(make: Make) -> None:
     supervisor = Supervisor([[make("a")], [make("b", "raise SystemExit(1)", ready=lambda: False)]])
-    async with asyncio.timeout(10), supervisor.running():
+    async with asyncio.timeout(PATIENCE_S), supervisor.running():
         hopeless = await supervisor.wait_hopeless()
         assert hopeless.name == "b"
 
@@ -100,7 +101,7 @@ async def test_the_names_are_told_when_the_operator_names_none_of_them(make: Mak
 
 async def test_nothing_is_started_again_when_the_bazaar_is_being_stopped(make: Make) -> None:
     supervisor = Supervisor([[make("a")]])
-    async with asyncio.timeout(10), supervisor.running():
+    async with asyncio.timeout(PATIENCE_S), supervisor.running():
         await supervisor.wait_settled()
         await supervisor.drain()
         with pytest.raises(CannotDo, match="being stopped"):
@@ -110,7 +111,7 @@ async def test_nothing_is_started_again_when_the_bazaar_is_being_stopped(make: M
 async def test_the_operator_does_to_a_service_what_he_asks_for(make: Make) -> None:
     told: list[str] = []
     supervisor = Supervisor([[make("a")]], announce=lambda name, text: told.append(f"{name} {text}"))
-    async with asyncio.timeout(10), supervisor.running():
+    async with asyncio.timeout(PATIENCE_S), supervisor.running():
         await supervisor.wait_settled()
         assert [(await supervisor.act("a", action)).state for action in ("pause", "resume", "kill")] == [
             "paused", "running", "down",

@@ -14,10 +14,10 @@ import pytest
 
 from services.cluster.folder import find_cluster, read_cluster, write_cluster
 from services.cluster.topology import Settings, plan
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0
 
 SERVICE = """
 import signal, sys

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.serving import PATIENCE_S
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "from services.common.lifeline import die_with_parent; die_with_parent(); print('on', flush=True); input()"

@@ -21,6 +21,7 @@ from tests.support.catalog_replica import LogReplica
 from tests.support.catalog_world import Gate, Points, in_catalog_time, turns
 from tests.support.fake_network import FakeNetwork, answer, failure
 from tests.support.fake_time import FakeClock
+from tests.support.patience import PATIENCE_S
 
 LOG = chain([sell(f"k{i}") for i in range(1, 8)])
 OTHER_STOCKS = [Stock(name="GameStart", price=1, quantity=1)]
@@ -486,7 +487,7 @@ async def test_it_starts_over_when_the_longest_log_is_gone_before_it_was_copied(
             await change(replicas[0])
 
     bench.points.hooks["catalog.rebuild.adopted"] = lose
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         inventory = await bench.run()
     assert inventory.head == head_of(LOG[:5])
 
@@ -526,5 +527,5 @@ async def test_a_head_that_its_own_entries_do_not_reach_is_no_endless_loop() -> 
     )
     bench = Bench(LogReplica(1, 4, LOG[:5]), LogReplica(2))
     bench.network.serve(bench.replicas[2].url, liar.handle)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await bench.run()).head == head_of(LOG[:5])

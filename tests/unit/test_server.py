@@ -16,8 +16,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from services.common.server import CannotListen, Listener, serve
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
-from tests.support.serving import GET, PATIENCE_S, App, connection, on_uvloop, served, serving
+from tests.support.serving import GET, App, connection, on_uvloop, served, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -265,7 +266,7 @@ async def test_process_ends_at_once_when_signalled_twice() -> None:
             await _reads(process, b"stop")
             await asyncio.sleep(0.4)
             process.send_signal(signal.SIGINT)
-            assert await asyncio.wait_for(process.wait(), 2) == 130
+            assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 130
 
 
 async def test_one_line_and_status_1_when_the_port_is_in_use() -> None:

@@ -17,6 +17,7 @@ from client.record import Acknowledged, Event, WorkloadRecord
 from client.workload import Workload
 from services.common.runtime import Runtime
 from tests.support.fake_front_end import FakeFrontEnd, FakeTime, error
+from tests.support.patience import PATIENCE_S
 
 URL = "http://front-end-1"
 NAMES = ("GameStart", "FishCo")
@@ -272,7 +273,7 @@ async def test_load_ends_at_once_when_it_is_stopped_before_anybody_answered() ->
         return httpx.ConnectError("refused")
 
     front_end.faults.extend([refuse] * 1_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         report = await drive(settings(), runtime=Runtime(transport=lambda: front_end.transport), stop=stop)
     assert report.is_stopped
     assert report.counts.look_ups == 0
