@@ -24,9 +24,21 @@ Type = Literal["buy", "sell"]
 
 
 class Message(BaseModel):
-    """A message of the bazaar: strict types, no unknown fields, never changed after it was made."""
+    """A message of the bazaar: strict types, never changed after it was made.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    Members that this version does not know are ignored: while a bazaar is upgraded, one process after the other, a
+    newer one may send them. So a new member has a default, and none is renamed, removed or given another meaning; one
+    release's neighbours understand each other (tests/unit/test_messages.py). Entry is the exception: its members are
+    what the digests cover, so they stay as they are. What comes from outside is an Input.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Input(Message):
+    """A message from outside, a customer's say: what is unknown in it is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 # What the bazaar is about.
@@ -358,7 +370,7 @@ class FrontEndStatus(Message):
 # The public API.
 
 
-class TradeRequest(Message):
+class TradeRequest(Input):
     """A trade as a customer asks for it."""
 
     name: Name

@@ -12,7 +12,7 @@ import httpx
 from pydantic import Field
 
 from services.common.errors import NotFound
-from services.common.models import KEY_PATTERN, Message
+from services.common.models import KEY_PATTERN, Input, Message
 
 CALL_S = 12.0  # a front-end answers a trade within ten
 MOST = 10**15  # what is too much is told by the front-end, and that is worth a look
@@ -22,7 +22,7 @@ Text = Annotated[str, Field(max_length=64)]
 Number = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
-class CallRequest(Message):
+class CallRequest(Input):
     """What a customer wants; `key` is the idempotency key of a trade, none is made here."""
 
     front_end: Text = "front-end-1"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from services.cluster.errors import CannotDo
-from services.common.models import Message
+from services.common.models import Input, Message
 
 MOST_CLIENTS = 50
 LONGEST_S = 600
@@ -20,7 +20,7 @@ EARLY = "it was stopped before it had begun"
 ENDLESS = 1_000_000  # look-ups of each client: the time is over long before
 
 
-class LoadRequest(Message):
+class LoadRequest(Input):
     """So many clients for so many seconds; each trades with probability `p` after a look-up."""
 
     clients: int = Field(5, ge=1, le=MOST_CLIENTS)
