@@ -15,12 +15,16 @@ EXAMPLES = """Examples:
 python -m client --clients 5 --p 0.4 --iterations 200
 
 python -m client --url http://127.0.0.1:8000 --url http://127.0.0.1:8001 --json
+
+python -m client --url http://10.0.0.5:8000,http://10.0.0.6:8000
 """
 
 
 @app.command(epilog=EXAMPLES)
 def load(
-    url: Annotated[list[str] | None, typer.Option(help="Address of a front-end; may be given more than once.")] = None,
+    url: Annotated[
+        list[str] | None, typer.Option(help="Address of a front-end; several with commas, or again and again.")
+    ] = None,
     clients: Annotated[int, typer.Option(min=1, max=MOST_CLIENTS, help="Clients at the same time.")] = 5,
     p: Annotated[float, typer.Option(min=0, max=1, help="Probability of a trade after a look-up.")] = 0.4,
     iterations: Annotated[int, typer.Option(min=1, help="Look-ups of each client.")] = 200,

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from client.addresses import addresses_of
 from client.attempts import LOST, Failure, Pauses, failure_of_answer, failure_of_error
 from client.errors import NotAvailable, OutcomeUnknown, Rejected
+from client.silence import unless_silent
 from services.common.http import make_client
 from services.common.keys import new_key
 from services.common.models import (
@@ -93,6 +95,8 @@ class _Call:
 class BazaarClient:
     """Speaks to a bazaar through its front-ends' public addresses. One object serves any number of tasks.
 
+    It stays with the address that answered last. When that one refuses, breaks, says 503 or is silent, the same call
+    goes to the next at once, a trade with the same key.
     `patience_s` bounds every call. `transport`, `runtime` and `sleep` are the outside world, for tests and simulations.
     `retries` counts the attempts that were not a call's first.
     """
@@ -105,7 +109,7 @@ class BazaarClient:
         runtime: Runtime | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._urls = _checked(urls)
+        self._urls = addresses_of(urls)
         self._patience_s = patience_s
         self._runtime = runtime or Runtime()
         self._sleep = sleep
@@ -233,7 +237,10 @@ class BazaarClient:
         method = "GET" if call.body is None else "POST"
         try:
             async with asyncio.timeout(min(call.attempt_s, time_left_s)):
-                response = await self._http.request(method, url + call.path, content=call.body, headers=headers)
+                sending = self._http.request(method, url + call.path, content=call.body, headers=headers)
+                # Where nobody else can be asked, there is nothing to do but wait.
+                only = len(self._urls) == 1
+                response = await (sending if only else unless_silent(sending, lambda: self._is_alive(url)))
         except LOST as error:
             return failure_of_error(error)
         failure = failure_of_answer(response)
@@ -244,16 +251,13 @@ class BazaarClient:
         except ValidationError:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
 
-
-def _checked(urls: tuple[str, ...]) -> list[str]:
-    """The addresses without a slash at their end. Raises ValueError for what is no address."""
-    if not urls:
-        raise ValueError("a client needs the address of at least one front-end")
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} is not the address of a front-end, such as http://127.0.0.1:8000")
-    return [url.rstrip("/") for url in urls]
+    async def _is_alive(self, url: str) -> bool:
+        """Whether anything at all is answered there."""
+        try:
+            await self._http.request("GET", url + "/livez")
+        except LOST:
+            return False
+        return True
 
 
 def _given_up(call: _Call, may_be_executed: bool, reason: str) -> NotAvailable | OutcomeUnknown:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from client.addresses import addresses_of
 from client.bazaar import PATIENCE_S, BazaarClient
 from client.latency import LatencySummary, summarise
 from client.progress import LiveProgress
@@ -105,7 +106,7 @@ async def run_load(
     cannot be read, and ValueError for settings that make no sense; later errors are part of the report.
     """
     settings = LoadSettings(
-        urls=tuple(urls),
+        urls=addresses_of(urls),
         clients=clients,
         trade_probability=p,
         iterations=iterations,
