@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from services.common.tracing import share
@@ -45,7 +46,8 @@ class Batcher(Generic[ItemT, AnswerT]):
         self._max_waiting = max_waiting
         self._in_flight = in_flight
         self._waiting: deque[_Waiting[ItemT, AnswerT]] = deque()
-        self._sends: set[asyncio.Task[None]] = set()
+        self._under_way = 0  # trips, those included that begin with the next turn of the event loop
+        self._trips: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: ItemT) -> AnswerT:
         """Send `item` with the next batch and give its answer. Cancelled while waiting, it is never sent."""
@@ -65,40 +67,40 @@ class Batcher(Generic[ItemT, AnswerT]):
         for _, future, _ in self._waiting:
             future.cancel()
         self._waiting.clear()
-        sends = list(self._sends)
-        for task in sends:
-            task.cancel()
-        await asyncio.gather(*sends, return_exceptions=True)
-        self._sends.difference_update(sends)  # one that was cancelled before its first step could not do so itself
+        for trip in self._trips:
+            trip.cancel()
+        await asyncio.gather(*self._trips, return_exceptions=True)
 
     def _start(self) -> None:
-        if len(self._sends) < self._in_flight:
-            self._sends.add(asyncio.create_task(self._run()))
+        """Begin a trip with the next turn of the event loop, so that all who come in this one travel together."""
+        if self._under_way < self._in_flight:
+            self._under_way += 1
+            asyncio.get_running_loop().call_soon(self._begin)
 
-    async def _run(self) -> None:
-        """Send batch after batch until nobody waits: the task that ends a trip begins the next one."""
-        this = asyncio.current_task()
-        assert this is not None
-        try:
-            while batch := self._take():
-                await self._make_trip(batch, this)
-        finally:
-            self._sends.discard(this)  # in the same step in which nobody waited: a later caller starts a new one
-
-    async def _make_trip(self, batch: "list[_Waiting[ItemT, AnswerT]]", this: "asyncio.Task[Any]") -> None:
+    def _begin(self) -> None:
+        """Begin a trip with those who wait. The end of a trip is the beginning of the next one."""
+        batch = self._take()
+        if not batch:
+            self._under_way -= 1  # in the same step in which nobody waited: a later caller starts a new one
+            return
         items, futures, contexts = zip(*batch, strict=True)
-        try:
-            share(contexts[0], contexts)
-            trip = asyncio.create_task(self._send(list(items)), context=contexts[0])
-            _CancelWhenUnwanted(trip, futures)
-            answers = await trip
-            assert len(answers) == len(batch), "one answer for each item"
-        except asyncio.CancelledError:
+        share(contexts[0], contexts)
+        trip = asyncio.create_task(self._make_trip(list(items), futures), context=contexts[0])
+        self._trips.add(trip)
+        trip.add_done_callback(partial(self._ended, futures))
+        _CancelWhenUnwanted(trip, futures)
+
+    def _ended(self, futures: "Sequence[asyncio.Future[AnswerT]]", trip: "asyncio.Task[None]") -> None:
+        if trip.cancelled():  # by its callers, by itself or by `close`, and perhaps before its first step
             for future in futures:
                 future.cancel()
-            # By `close`: that is the end. By its callers or by itself: those who wait behind it go on.
-            if this.cancelling():
-                raise
+        self._trips.discard(trip)
+        self._begin()
+
+    async def _make_trip(self, items: list[ItemT], futures: "Sequence[asyncio.Future[AnswerT]]") -> None:
+        try:
+            answers = await self._send(items)
+            assert len(answers) == len(items), "one answer for each item"
         except Exception as error:  # noqa: BLE001 - every caller gets it, whatever it is
             for future in futures:
                 if not future.done():
