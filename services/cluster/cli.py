@@ -151,6 +151,22 @@ def start(name: ServiceName, data_dir: DataDir = DATA) -> None:
     raise typer.Exit(act(data_dir, name, "start"))
 
 
+@app.command(epilog="Examples: bazaar restart; bazaar restart catalog order-2; bazaar restart --at-once")
+def restart(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="All, in the right order, when none is named.")
+    ] = None,
+    data_dir: DataDir = DATA,
+    rolling: Annotated[
+        bool, typer.Option("--rolling/--at-once", help="One after the other, each while all others work; or together.")
+    ] = True,
+) -> None:
+    """Stop services gracefully and start them again, with what is installed now: an upgrade that nobody notices."""
+    from services.cluster.restart import restart as restart_services
+
+    raise typer.Exit(restart_services(data_dir, names or [], rolling=rolling))
+
+
 @app.command(epilog="Example: bazaar stock GameStart")
 def stock(name: StockName, data_dir: DataDir = DATA, url: Url = None, as_json: Json = False) -> None:
     """Look up the price and quantity of a stock."""

@@ -11,13 +11,14 @@ from services.common.background import background
 from services.common.errors import NotFound
 from services.common.runtime import Runtime
 
-Action = Literal["kill", "pause", "resume", "start"]
+Action = Literal["kill", "pause", "resume", "start", "restart"]
 
 DONE: dict[Action, str] = {
     "kill": "was killed by the operator and stays down",
     "pause": "was paused by the operator",
     "resume": "goes on",
     "start": "was started by the operator",
+    "restart": "was restarted by the operator",
 }
 
 GRACE_S = 5.0  # for each group, to end what it has under way
@@ -77,6 +78,11 @@ class Supervisor:
             case "resume":
                 await child.resume()
             case "start":
+                await child.start()
+            case "restart":
+                await child.stop(self._grace_s)
+                if self._is_stopping:  # meanwhile; then nothing is started
+                    raise CannotDo("the bazaar is being stopped")
                 await child.start()
         self._announce(name, DONE[action])
         return child

@@ -14,7 +14,7 @@ from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    "up", "status", "kill", "pause", "resume", "start", "stock", "buy", "sell", "order", "load", "verify",
+    "up", "status", "kill", "pause", "resume", "start", "restart", "stock", "buy", "sell", "order", "load", "verify",
     "chaos", "demo", "bench", "evaluate",
 ]  # fmt: skip
 

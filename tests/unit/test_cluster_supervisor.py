@@ -121,3 +121,14 @@ async def test_the_operator_does_to_a_service_what_he_asks_for(make: Make) -> No
         "a was paused by the operator", "a goes on", "a was killed by the operator and stays down",
         "a was started by the operator",
     ]  # fmt: skip
+
+
+async def test_process_is_another_one_when_it_was_restarted(make: Make, tmp_path: Path) -> None:
+    supervisor = Supervisor([[make("a", NOTES_ITS_END, ready=(tmp_path / "end.a").exists), make("b")]])
+    async with asyncio.timeout(PATIENCE_S), supervisor.running():
+        await supervisor.wait_settled()
+        (a, b) = _pids(supervisor)
+        child = await supervisor.act("a", "restart")
+        assert child.pid not in {a, None}
+        assert supervisor.children["b"].pid == b
+        assert (tmp_path / "end").read_text() == "a\n", "it was not asked to end, but killed"
