@@ -17,7 +17,7 @@ import apsw
 
 from eval.bench.load import key, key_prefix
 from services.catalog.inventory import Inventory
-from services.catalog.store import SqliteStore
+from services.catalog.sqlite_store import SqliteStore
 from services.cluster.errors import CannotDo
 from services.common.digest import entry_digest, initial_digest
 from services.common.lifeline import die_with_parent

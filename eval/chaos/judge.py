@@ -5,7 +5,7 @@ from pathlib import Path
 
 from client.bazaar import PATIENCE_S
 from eval.history import Evidence, Operation, check
-from services.catalog.store import SqliteStore
+from services.catalog.sqlite_store import SqliteStore
 from services.cluster.topology import Cluster
 from services.common.errors import IntegrityFailure
 from services.common.models import Entry, Stock

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from services.catalog.catalog import Catalog
 from services.catalog.figures import Figures
 from services.catalog.routes import add_routes
+from services.catalog.sqlite_store import EmbeddedStore, SqliteStore
 from services.catalog.stocks_file import DEFAULT_STOCKS, BadStocksFile, read_stocks
-from services.catalog.store import SqliteStore
+from services.catalog.store import Store
 from services.common.app import make_app
 from services.common.background import background
 from services.common.errors import IntegrityFailure
@@ -26,7 +27,7 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
     client = make_client(runtime, {SECRET_HEADER: secret})
     catalog = Catalog(
         runtime,
-        SqliteStore(settings.data_dir / "catalog.db", settings.durability),
+        _open_store(settings, runtime),
         {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()},
         settings.lost,
         lambda: _initial_stocks(settings),
@@ -53,6 +54,10 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
     add_routes(app, catalog)
     app.state.catalog = catalog
     return app
+
+
+def _open_store(settings: CatalogSettings, runtime: Runtime) -> Store:
+    return EmbeddedStore(runtime, SqliteStore(settings.database, settings.durability))
 
 
 def _initial_stocks(settings: CatalogSettings) -> list[Stock]:

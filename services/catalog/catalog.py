@@ -1,27 +1,24 @@
 """The catalog as a whole: it comes up, decides one batch at a time, and answers reads from what is committed."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
 
-from services.catalog.invalidation import Sessions
-from services.catalog.inventory import Inventory
+from services.catalog.inventory import Inventory, Plan
 from services.catalog.rebuild import Rebuild
 from services.catalog.stocks_file import MAX_STOCKS
-from services.catalog.store import Saved, Store
+from services.catalog.store import Outcome, Overtaken, Saved, SessionBook, Store
 from services.common.background import ends_process
 from services.common.distribution import SIZES, Distribution
-from services.common.errors import InvalidRequest, NotFound, Unavailable
+from services.common.errors import BazaarError, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
 from services.common.http import Peer
 from services.common.logs import get_log
 from services.common.models import CatalogStatus, DecideAnswer, DecideRequest, GenerationAnswer, Stock, StockAnswer
 from services.common.models import StocksAnswer as Stocks
 from services.common.runtime import Runtime
-from services.common.timing import LEASE_AT_CATALOG_S
+from services.common.timing import CONFLICT_PAUSE_S, DECIDE_ANSWER_S, LEASE_AT_CATALOG_S
 
 log = get_log(__name__)
-
-T = TypeVar("T")
 
 MAX_DECIDES = 100
 
@@ -30,6 +27,7 @@ class Catalog:
     """One catalog process. `replica_ids`: whose heads count for `base`, those declared lost included.
 
     decide_trades, invalidation_seconds, commit_seconds: of each decision that has trades, changes stocks, has entries.
+    conflicts: how often another catalog, or a new session, came between a plan and its commit.
     """
 
     def __init__(
@@ -44,28 +42,22 @@ class Catalog:
         self.decide_trades = Distribution(SIZES)
         self.invalidation_seconds = Distribution()
         self.commit_seconds = Distribution()
+        self.conflicts = 0
         self._runtime = runtime
-        self._disk = runtime.disk()
         self._store = store
         self._connect = connect
         self._replica_ids = frozenset(replicas)
         self._began = runtime.monotonic()
         there = {i: peer for i, peer in replicas.items() if i not in set(lost)}
-        self._rebuild = Rebuild(runtime, there, initial, without_some=len(there) < len(replicas))
-        self._state: tuple[Inventory, Sessions] | None = None
+        self._rebuild = Rebuild(runtime, there, initial, store.claim, without_some=len(there) < len(replicas))
+        self._state: tuple[Inventory, SessionBook] | None = None
         self._may_decide = asyncio.Event()
         self._turn = asyncio.Lock()
         self._decides: set[asyncio.Task[DecideAnswer]] = set()
 
     async def run(self) -> None:
         """In the background: come up, then keep the sessions' records in order."""
-        saved = await self._disk.run(self._store.load)
-        if saved is None:
-            inventory = await self._rebuild.run()
-            await self._runtime.point("catalog.rebuild.before_create")
-            await self._disk.run(self._store.create, inventory)
-            await self._runtime.point("catalog.rebuild.created")
-            saved = Saved(inventory, sessions={}, is_rebuilt=True)
+        saved = await self._find_state()
         sessions = self._open_for_business(saved)
         await self._wait_for_old_sessions(saved, sessions)
         self._may_decide.set()
@@ -77,11 +69,12 @@ class Catalog:
             for task in self._decides:  # none of them has begun, and nobody will let them any more
                 task.cancel()
         await asyncio.gather(*self._decides, return_exceptions=True)
-        self._disk.close()
-        self._store.close()
+        await self._store.close()
 
     def missing(self) -> str | None:
         """What is missing before this catalog can do its job, in words."""
+        if self._store.trouble is not None:
+            return self._store.trouble
         if self._state is not None:
             return None
         if self._rebuild.waiting_for:
@@ -94,6 +87,7 @@ class Catalog:
     async def decide(self, request: DecideRequest) -> DecideAnswer:
         """Everything after the replica's head, its trades decided. An empty request waits for nobody."""
         if not request.trades:
+            await self.refresh()
             inventory, _ = self._ready()
             with ends_process(self._runtime):
                 early = inventory.examine(request)
@@ -109,38 +103,97 @@ class Catalog:
         return await asyncio.shield(task)
 
     async def _decide_in_turn(self, request: DecideRequest) -> DecideAnswer:
+        deadline = self._runtime.monotonic() + DECIDE_ANSWER_S if self._store.is_shared else math.inf
         async with self._turn:
             inventory, sessions = self._ready()
             if any(trade.name not in inventory.stocks for trade in request.trades):
                 raise InvalidRequest("there is no such stock")
             await self._may_decide.wait()
             with ends_process(self._runtime):
+                try:
+                    return await self._decide(request, inventory, sessions, deadline)
+                except BazaarError as error:  # an answer of a shared store, and no reason to end
+                    said = error
+            raise said
+
+    async def _decide(
+        self, request: DecideRequest, inventory: Inventory, sessions: SessionBook, deadline: float
+    ) -> DecideAnswer:
+        """Steps 3a to 3f; again from 3a when another catalog or a new session came in between.
+
+        Where the store is shared, the state in memory may be old. A plan may be made from it all the same: the commit
+        finds out. An answer without a commit needs a look at the store first.
+        """
+        self.decide_trades.add(len(request.trades))
+        attempt = _Attempt(self._store.is_shared)
+        while True:
+            if self._runtime.monotonic() >= deadline:
+                raise attempt.failure()
+            try:
+                if attempt.is_outdated or not (attempt.is_fresh or inventory.may_decide_for(request)):
+                    await self._store.refresh()
+                    attempt.refreshed()
                 if (early := inventory.examine(request)) is not None:
+                    if not attempt.is_definite:
+                        raise OutcomeUnknown  # these answers say that nothing was decided
                     self._note(inventory, request, early)
                     return early
-                plan = inventory.plan(request, self._runtime.wall_ms())
+                plan = inventory.plan(request, self._runtime.wall_ms(), self._store.max_stocks)
+                if not (plan.entries or attempt.is_fresh):
+                    attempt.is_outdated = True  # it may be of a generation that is over
+                    continue
                 await self._runtime.point("catalog.decide.planned")
-                self.decide_trades.add(len(request.trades))
-                planned = self._runtime.monotonic()
-                if plan.stocks:
-                    await sessions.announce(plan.head.position, plan.stocks)
-                    self.invalidation_seconds.add(self._runtime.monotonic() - planned)
+                told = await self._announce(sessions, plan)
                 await self._runtime.point("catalog.decide.announced")
-                announced = self._runtime.monotonic()
-                if plan.entries:
-                    await self._disk.run(self._store.commit, plan, inventory.base)
-                    self.commit_seconds.add(self._runtime.monotonic() - announced)
-                    await self._runtime.point("catalog.decide.committed")
-                    inventory.apply(plan)
-            answer = inventory.answer(plan.since + plan.entries)
-            self._note(inventory, request, answer)
-            await self._runtime.point("catalog.decide.noted")
-            return answer
+                if plan.entries and not await self._commit(inventory, plan, told, attempt):
+                    continue
+            except Unavailable as error:
+                raise attempt.failure(error) from error
+            if plan.is_whole:
+                break
+        answer = inventory.answer(plan.since + plan.entries, plan.head)
+        self._note(inventory, request, answer)
+        await self._runtime.point("catalog.decide.noted")
+        return answer
+
+    async def _announce(self, sessions: SessionBook, plan: Plan) -> int:
+        if not plan.stocks:
+            return 0
+        began = self._runtime.monotonic()
+        told = await sessions.announce(plan.head.position, plan.stocks)
+        self.invalidation_seconds.add(self._runtime.monotonic() - began)
+        return told
+
+    async def _commit(self, inventory: Inventory, plan: Plan, told: int, attempt: "_Attempt") -> bool:
+        """Step 3d; False when it must be tried again from the start."""
+        began = self._runtime.monotonic()
+        outcome = await self._store.commit(plan, inventory.base, told)
+        attempt.ended(outcome)
+        if outcome != "committed":
+            self.conflicts += 1
+            await self._runtime.point("etcd.decide.conflict")
+            await asyncio.sleep(self._runtime.random.uniform(0, CONFLICT_PAUSE_S * attempt.conflicts))
+            return False
+        self.commit_seconds.add(self._runtime.monotonic() - began)
+        await self._runtime.point("catalog.decide.committed")
+        if inventory.head == plan.before:
+            inventory.apply(plan)
+        assert inventory.head.position >= plan.head.position, "what is committed is in memory"
+        return True
 
     def _note(self, inventory: Inventory, request: DecideRequest, answer: DecideAnswer) -> None:
         """Only heads that belong to our sequence count."""
         if answer.outcome in {"decided", "behind", "fetch_base"}:
             inventory.report(request.replica_id, request.fsynced, self._replica_ids)
+
+    async def refresh(self) -> None:
+        """To be awaited before a read: what it then gives is committed, and was not outdated when it was asked for.
+
+        Raises Unavailable when a shared store cannot be asked.
+        """
+        if self._store.is_shared:
+            self._ready()
+            await self._store.refresh()
 
     def generation(self) -> GenerationAnswer:
         """The generation, and the stocks that the bazaar began with."""
@@ -159,7 +212,7 @@ class Catalog:
         inventory, _ = self._ready()
         return Stocks(generation=inventory.generation, head=inventory.head, stocks=inventory.page(after, limit))
 
-    def sessions(self) -> tuple[int, Sessions]:
+    def sessions(self) -> tuple[int, SessionBook]:
         """The generation and its sessions."""
         inventory, sessions = self._ready()
         return inventory.generation, sessions
@@ -185,34 +238,73 @@ class Catalog:
 
     # How it comes up.
 
-    def _open_for_business(self, saved: Saved) -> Sessions:
+    async def _find_state(self) -> Saved:
+        """What was saved, or what the replicas know."""
+        while True:
+            saved = await self._store.load()
+            if saved is not None:
+                return saved
+            try:
+                inventory = await self._rebuild.run()
+                await self._runtime.point("catalog.rebuild.before_create")
+                saved = await self._store.create(inventory)
+                await self._runtime.point("catalog.rebuild.created")
+                return saved
+            except Overtaken:
+                log.info("another catalog has rebuilt the state, or is about to")
+
+    def _open_for_business(self, saved: Saved) -> SessionBook:
         inventory = saved.inventory
-        sessions = Sessions(
-            self._runtime,
-            self._connect,
-            inventory.generation,
-            announced=inventory.head.position,
-            record=lambda session_id, url: self._write(self._store.record_session, session_id, url),
-            remove=lambda session_ids: self._write(self._store.remove_sessions, session_ids),
-        )
+        sessions = self._store.open_sessions(saved, self._connect)
         self._state = (inventory, sessions)
         log.info("the catalog is up", generation=inventory.generation, position=inventory.head.position)
         return sessions
 
-    async def _wait_for_old_sessions(self, saved: Saved, sessions: Sessions) -> None:
+    async def _wait_for_old_sessions(self, saved: Saved, sessions: SessionBook) -> None:
         """Before the first decision: no front-end may still answer from a cache that this process knows nothing of."""
         if saved.is_rebuilt:
-            await asyncio.sleep(self._began + LEASE_AT_CATALOG_S - self._runtime.monotonic())
+            since = self._began if saved.since is None else saved.since
+            await asyncio.sleep(since + LEASE_AT_CATALOG_S - self._runtime.monotonic())
             await self._runtime.point("catalog.start.waited")
-            await self._disk.run(self._store.clear_mark)
+            await self._store.clear_mark()
         if saved.sessions:
             await sessions.recall(saved.sessions)
 
-    async def _write(self, work: Callable[..., T], *args: object) -> T:
-        with ends_process(self._runtime):
-            return await self._disk.run(work, *args)
-
-    def _ready(self) -> tuple[Inventory, Sessions]:
+    def _ready(self) -> tuple[Inventory, SessionBook]:
         if self._state is None:
             raise Unavailable(self.missing())
         return self._state
+
+
+class _Attempt:
+    """What is known of one request's decision while it is tried.
+
+    is_definite: nothing of it is, or may still be, committed. is_fresh: the store was asked since the request came.
+    is_outdated: it must be asked again.
+    """
+
+    def __init__(self, is_shared: bool) -> None:
+        self.is_definite = True
+        self.is_fresh = not is_shared
+        self.is_outdated = False
+        self.conflicts = 0
+
+    def refreshed(self) -> None:
+        """The store was asked."""
+        self.is_fresh, self.is_outdated = True, False
+
+    def ended(self, outcome: Outcome) -> None:
+        """A commit was tried."""
+        if outcome != "conflict":
+            self.is_definite = False  # and it stays so: part of the request may be decided
+        if outcome == "committed":
+            self.is_fresh = True
+        else:
+            self.conflicts += 1
+            self.is_outdated = True
+
+    def failure(self, error: Unavailable | None = None) -> BazaarError:
+        """What to say when it cannot be tried any more."""
+        if self.is_definite:
+            return error or Unavailable("other catalogs were faster, or the store too slow; nothing was decided")
+        return OutcomeUnknown()

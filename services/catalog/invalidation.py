@@ -32,6 +32,16 @@ RecordSession = Callable[[str, str], Awaitable[None]]
 RemoveSessions = Callable[[Iterable[str]], Awaitable[None]]
 
 
+async def confirms(peer: Peer, session_id: str) -> bool:
+    """Whether the front-end at `peer` is opening this very session now."""
+    notice = SessionNotice(session=session_id)
+    try:
+        answer = await peer.call("/sessions/confirm", SessionNoticeAnswer, notice, timeout_s=SESSION_CALL_S)
+    except PeerError:
+        return False
+    return answer.outcome == "mine"
+
+
 class Session:
     """A front-end's session while it is live: `lease_until` is in seconds of the runtime's clock."""
 
@@ -101,7 +111,7 @@ class Sessions:
         self._opening.add(session_id)
         try:
             peer = self._connect(url)
-            if not await self._confirms(peer, session_id):
+            if not await confirms(peer, session_id):
                 return None
             await self._runtime.point("catalog.session.confirmed")
             await self._record(session_id, url)
@@ -112,7 +122,7 @@ class Sessions:
         finally:
             self._opening.discard(session_id)
 
-    def renew(self, session_id: str) -> bool | None:
+    async def renew(self, session_id: str) -> bool | None:
         """Renew a lease: True when done, False when an announcement is unanswered, None when there is no such lease."""
         now = self._runtime.monotonic()
         session = self._live.get(session_id)
@@ -128,11 +138,12 @@ class Sessions:
         if self._live.pop(session_id, None) is not None:
             await self._remove([session_id])
 
-    async def announce(self, position: int, names: Iterable[str]) -> None:
+    async def announce(self, position: int, names: Iterable[str]) -> int:
         """Step 3c: return when no cache can answer with what `names` were before `position`."""
         self.announced = position
         change = dict.fromkeys(names, position)
         await asyncio.gather(*(self._tell(session, change) for session in list(self._live.values())))
+        return position
 
     async def sweep(self) -> None:
         """In the background: forget sessions whose lease is over, first here, then on the disk."""
@@ -174,14 +185,6 @@ class Sessions:
         """Stop counting a session as live. Its record on the disk goes later, with the next sweep."""
         if self._live.pop(session.id, None) is not None:
             self._over.add(session.id)
-
-    async def _confirms(self, peer: Peer, session_id: str) -> bool:
-        notice = SessionNotice(session=session_id)
-        try:
-            answer = await peer.call("/sessions/confirm", SessionNoticeAnswer, notice, timeout_s=SESSION_CALL_S)
-        except PeerError:
-            return False
-        return answer.outcome == "mine"
 
     async def _recall(self, session_id: str, url: str, began: float) -> None:
         peer = self._connect(url)

@@ -12,7 +12,7 @@ makes all of this begin again.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from services.catalog.inventory import Inventory, fold_one
@@ -43,13 +43,17 @@ class _Changed(Exception):
 
 
 class Rebuild:
-    """One rebuild. `replicas` are all but those declared lost; `initial` gives the stocks of a new bazaar."""
+    """One rebuild. `replicas` are all but those declared lost; `initial` gives the stocks of a new bazaar.
+
+    claim: gives the generation to use, at least the one that it is given; see `Store.claim`.
+    """
 
     def __init__(
         self,
         runtime: Runtime,
         replicas: Mapping[int, Peer],
         initial: Callable[[], list[Stock]],
+        claim: Callable[[int], Awaitable[int]],
         *,
         without_some: bool = False,
     ) -> None:
@@ -57,6 +61,7 @@ class Rebuild:
         self._runtime = runtime
         self._replicas = replicas
         self._initial = initial
+        self._claim = claim
         self._without_some = without_some
 
     async def run(self) -> Inventory:
@@ -73,7 +78,8 @@ class Rebuild:
     async def _try(self) -> Inventory:
         known = await self._ask_all("/generation", GenerationAnswer)
         await self._runtime.point("catalog.rebuild.generations_known")
-        generation, stocks = self._next_generation(known)
+        least, stocks = self._next_generation(known)
+        generation = await self._claim(least)
         adopted = await self._ask_all("/adopt", AdoptAnswer, AdoptRequest(generation=generation, stocks=stocks))
         await self._runtime.point("catalog.rebuild.adopted")
         for replica_id, answer in adopted.items():

@@ -31,14 +31,17 @@ def add_routes(app: FastAPI, catalog: Catalog) -> None:
 
     @app.get("/generation")
     async def generation() -> GenerationAnswer:
+        await catalog.refresh()
         return catalog.generation()
 
     @app.get("/stocks")
     async def stocks(after: str = "", limit: Limit = MAX_STOCKS) -> Response:
+        await catalog.refresh()
         return message_response(catalog.stocks(after, limit))
 
     @direct(app, "GET", "/stocks/{name}")
     async def stock(request: Request) -> Response:
+        await catalog.refresh()
         return message_response(catalog.stock(request.path_params["name"]))
 
     @direct(app, "POST", "/decide")
@@ -58,7 +61,7 @@ def add_routes(app: FastAPI, catalog: Catalog) -> None:
     async def renew_session(request: Request) -> Response:
         message = await read_message(request, SessionRequest)
         generation, sessions = catalog.sessions()
-        outcome = RENEWAL[sessions.renew(message.session)]
+        outcome = RENEWAL[await sessions.renew(message.session)]
         return message_response(SessionAnswer(generation=generation, outcome=outcome, floor=0))
 
     @app.post("/sessions/end")

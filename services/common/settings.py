@@ -42,6 +42,20 @@ Ids = Annotated[list[int], NoDecode, BeforeValidator(_ids)]
 Port = Annotated[int, Field(ge=0, le=65_535, description="port to listen on")]
 
 
+_SQLITE = re.compile(r"sqlite:///(.+)", re.DOTALL)
+_ETCD = re.compile(r"etcd://([^\s,/]+:\d+(?:,[^\s,/]+:\d+)*)(?:/([A-Za-z0-9._-]+))?/?", re.ASCII)
+
+
+def _store(value: object) -> object:
+    """Check `sqlite:///PATH` or `etcd://host:port,host:port`; anything that is no text is left to pydantic."""
+    if not isinstance(value, str) or _SQLITE.fullmatch(value) or _ETCD.fullmatch(value):
+        return value
+    raise ValueError("write sqlite:///PATH or etcd://host:port,host:port,host:port")
+
+
+StoreUrl = Annotated[str, BeforeValidator(_store)]
+
+
 class ServiceSettings(BaseSettings):
     """What every service is told."""
 
@@ -68,6 +82,23 @@ class CatalogSettings(ServiceSettings):
     stocks: Path | None = Field(None, description="CSV file of the initial stocks, read by a new bazaar only")
     lost: Ids = Field(default_factory=list, description="replicas that are gone for good: rebuild without them")
     durability: DurabilityField = "disk"
+    store: StoreUrl | None = Field(
+        None,
+        description="where the state is kept: sqlite:///PATH (catalog.db in the data folder by default), or "
+        "etcd://host:port,host:port,host:port[/PREFIX], which any number of catalogs share",
+    )
+
+    @property
+    def database(self) -> Path:
+        """The file of the embedded store."""
+        match = _SQLITE.fullmatch(self.store or "")
+        return self.data_dir / "catalog.db" if match is None else Path(match[1])
+
+    @property
+    def etcd(self) -> tuple[list[str], str] | None:
+        """The addresses of etcd and the prefix of our keys in it; None when the store is the embedded one."""
+        match = _ETCD.fullmatch(self.store or "")
+        return None if match is None else ([f"http://{each}" for each in match[1].split(",")], match[2] or "bazaar")
 
 
 class OrderSettings(ServiceSettings):
@@ -75,7 +106,9 @@ class OrderSettings(ServiceSettings):
 
     port: Port = 8011
     replica_id: int = Field(ge=1, le=MAX_REPLICAS, description="unique id of this replica")
-    catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
+    catalog: str = Field(
+        "http://127.0.0.1:8010", description="address of the catalog, or of several: first choice first"
+    )
     replicas: Addresses = Field(description="every order replica, this one included")
     durability: DurabilityField = "disk"
 
@@ -90,7 +123,9 @@ class FrontEndSettings(ServiceSettings):
     advertised_url: str | None = Field(
         None, description="where the catalog reaches this process alone; by default the internal listener's address"
     )
-    catalog: str = Field("http://127.0.0.1:8010", description="address of the catalog")
+    catalog: str = Field(
+        "http://127.0.0.1:8010", description="address of the catalog, or of several: first choice first"
+    )
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     cache_size: int = Field(10, ge=0, le=1_000_000, description="how many stocks the cache holds; 0 turns it off")
     max_trades: int = Field(1_000, ge=1, description="trades in flight; more are answered 503")

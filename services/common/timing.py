@@ -37,3 +37,18 @@ TELL_AGAIN_S = 0.01  # after a message to a front-end failed
 # At the start of the catalog.
 REPLICA_CALL_S = 2.0  # any one message to a replica while the state is rebuilt
 REBUILD_AGAIN_S = 0.1  # after a replica did not answer
+
+# Where catalogs share etcd.
+DECIDE_ANSWER_S = 2.3  # a decision is not tried again later than so long after it was asked for
+CONFLICT_PAUSE_S = 0.02  # at most, times the number of conflicts, before a decision is tried again
+ETCD_READ_S = 0.5  # a read is put to the next node when it was not answered by then
+ETCD_READS_S = 1.2  # and given up after so long
+ETCD_WRITE_S = 1.0  # a transaction's outcome is unknown when it was not answered by then
+ETCD_AGAIN_S = 0.2  # after etcd did not answer, where there is nothing to do but wait for it
+TELL_S = 0.5  # a front-end that has not answered an announcement by then loses its session
+KEEP_EVERY_S = 1.0  # a catalog looks after what nobody waits for: sessions that are over, reports
+PROBE_AFTER_S = 10.0  # a session that was not heard of for so long is asked whether it is there
+SILENT_S = 60.0  # and ended when it did not answer for so long
+CLAIM_BEAT_S = 0.5  # who rebuilds the state says so as often
+CLAIM_PATIENCE_S = 3.0  # and is taken for dead when it did not for so long
+COMPACT_EVERY_S = 300.0  # etcd forgets what was changed longer ago than one to two of these

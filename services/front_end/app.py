@@ -13,6 +13,7 @@ from services.common.metrics import Metrics
 from services.common.models import TradeRequest
 from services.common.runtime import Runtime
 from services.common.settings import FrontEndSettings
+from services.common.several import service_at
 from services.common.wire import MAX_MESSAGE_BYTES
 from services.front_end.cache import Cache
 from services.front_end.description import describe_as_3_0
@@ -37,7 +38,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
     """
     metrics = Metrics()
     client = make_client(runtime, {SECRET_HEADER: secret})
-    catalog = Peer(client, settings.catalog)
+    catalog = service_at(client, settings.catalog, runtime.monotonic)
     cache = Cache(settings.cache_size, runtime.monotonic)
     peers = {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()}
     replicas = Replicas(settings.name, peers, runtime)

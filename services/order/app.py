@@ -12,6 +12,7 @@ from services.common.http import SECRET_HEADER, Peer, make_client
 from services.common.metrics import Metrics
 from services.common.runtime import Runtime
 from services.common.settings import OrderSettings
+from services.common.several import service_at
 from services.common.wire import MAX_MESSAGE_BYTES
 from services.order.figures import Figures
 from services.order.replica import Replica
@@ -26,7 +27,7 @@ def create_app(settings: OrderSettings, runtime: Runtime, secret: str) -> FastAP
         runtime,
         settings.replica_id,
         LogStore(settings.data_dir / f"order-{settings.replica_id}.db", settings.durability),
-        Peer(client, settings.catalog),
+        service_at(client, settings.catalog, runtime.monotonic),
         {i: Peer(client, url) for i, url in settings.replicas.items() if i != settings.replica_id},
     )
 

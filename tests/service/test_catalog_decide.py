@@ -8,7 +8,7 @@ import pytest
 
 from services.catalog.catalog import MAX_DECIDES
 from services.catalog.inventory import Inventory
-from services.catalog.store import SqliteStore
+from services.catalog.sqlite_store import SqliteStore
 from services.common.digest import empty_head
 from services.common.errors import NO_ROOM_STATUS, IntegrityFailure
 from services.common.models import CatalogStatus, DecideRequest, Head, StockAnswer, StocksAnswer
@@ -502,7 +502,7 @@ async def test_the_process_ends_when_the_disk_is_full(tmp_path: Path) -> None:
     world = CatalogWorld(tmp_path)
     async with world.running() as process:
         await settled(process, world)
-        store: Any = process.catalog._store
+        store: Any = process.catalog._store.file
         writer = store._database._writer
         [(pages,)] = writer.execute("PRAGMA page_count").fetchall()
         writer.execute(f"PRAGMA max_page_count = {pages}")

@@ -100,7 +100,7 @@ def trimmed_at_the_best_head() -> Iterator[None]:
 
     def best(self: Inventory, replica_id: int, fsynced: int, replica_ids: Any) -> None:
         for other in replica_ids:
-            self._fsynced_heads[other] = max([fsynced, *self._fsynced_heads.values()])
+            self.fsynced_heads[other] = max([fsynced, *self.fsynced_heads.values()])
         report(self, replica_id, fsynced, replica_ids)
 
     with patch.object(Inventory, "report", best):
@@ -129,8 +129,9 @@ def hits_without_a_lease() -> Iterator[None]:
 
 @bug("nobody is told before a stock changes")
 def no_invalidation() -> Iterator[None]:
-    async def announce(self: Sessions, position: int, names: Any) -> None:
+    async def announce(self: Sessions, position: int, names: Any) -> int:
         self.announced = position
+        return position
 
     with patch.object(Sessions, "announce", announce):
         yield
@@ -142,8 +143,9 @@ def invalidated_after_the_commit() -> Iterator[None]:
     apply = Inventory.apply
     late: list[Any] = []
 
-    async def later(self: Sessions, position: int, names: Any) -> None:
+    async def later(self: Sessions, position: int, names: Any) -> int:
         late.append((self, position, list(names)))
+        return position
 
     def applied(self: Inventory, plan: Any) -> None:
         apply(self, plan)
@@ -166,7 +168,7 @@ def no_grace() -> Iterator[None]:
 
 @bug("a lease that has lapsed is renewed")
 def lapsed_lease_renewed() -> Iterator[None]:
-    def renew(self: Sessions, session_id: str) -> bool | None:
+    async def renew(self: Sessions, session_id: str) -> bool | None:
         session = self._live.get(session_id)
         if session is None:
             return True

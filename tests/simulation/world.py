@@ -267,4 +267,4 @@ class World:
 
 
 def _files_of(part: Any) -> Any:
-    return part._store if hasattr(part, "_store") else part.log._store
+    return part._store.file if hasattr(part, "_store") else part.log._store

@@ -219,7 +219,7 @@ class CatalogWorld:
         }
         app = create_app(CatalogSettings(**known), runtime, SECRET)
         # Nothing here loses power, and an fsync takes a long time on a machine that runs other tests as well.
-        app.state.catalog._store._database._writer.execute("PRAGMA synchronous = OFF")
+        app.state.catalog._store.file._database._writer.execute("PRAGMA synchronous = OFF")
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False),
             base_url="http://catalog",

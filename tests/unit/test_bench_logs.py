@@ -8,7 +8,7 @@ import pytest
 from eval.bench import logs
 from eval.bench.logs import QUANTITY, check_room, make_stocks, rows, write_databases
 from services.catalog.inventory import fold
-from services.catalog.store import SqliteStore
+from services.catalog.sqlite_store import SqliteStore
 from services.cluster.errors import CannotDo
 from services.common.digest import empty_head, follows, head_at
 from services.common.models import KEY_PATTERN, NAME_PATTERN

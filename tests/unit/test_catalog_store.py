@@ -12,7 +12,8 @@ import apsw
 import pytest
 
 from services.catalog.inventory import Inventory, Plan, fold
-from services.catalog.store import Saved, SqliteStore
+from services.catalog.sqlite_store import SqliteStore
+from services.catalog.store import Saved
 from services.cluster.service_log import last_critical
 from services.common.database import DatabaseLocked, DiskFull
 from services.common.digest import empty_head

@@ -13,7 +13,7 @@ from eval.chaos.judge import problems_on_disk, read_evidence
 from eval.chaos.load import Customer
 from eval.witness import History, Witness
 from services.catalog.inventory import Inventory, fold
-from services.catalog.store import SqliteStore
+from services.catalog.sqlite_store import SqliteStore
 from services.cluster.topology import Settings, plan
 from services.common.digest import empty_head, entry_digest, head_at
 from services.common.models import Entry, Stock

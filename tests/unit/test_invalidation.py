@@ -108,7 +108,7 @@ async def test_session_is_on_disk_before_it_is_live() -> None:
     opening = asyncio.create_task(bench.sessions.open("session-1", LOOPBACK))
     await bench.records.before_record.reached.wait()
     assert len(bench.sessions) == 0
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     bench.records.before_record.open()
     assert await opening == 7
     assert len(bench.sessions) == 1
@@ -207,7 +207,7 @@ async def test_lease_is_not_extended_when_the_opening_comes_again() -> None:
     await bench.after(LEASE_S)
     await bench.sessions.open("session-1", LOOPBACK)
     await bench.after(LEASE_AT_CATALOG_S - LEASE_S)
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
 
 
 @in_catalog_time
@@ -258,7 +258,7 @@ async def test_lease_counts_from_when_it_was_asked_for_when_the_opening_took_lon
     await bench.after(LEASE_AT_CATALOG_S)
     bench.records.before_record.open()
     assert await opening == 7
-    assert bench.sessions.renew("session-1") is None, "its lease was over before it was opened"
+    assert await bench.sessions.renew("session-1") is None, "its lease was over before it was opened"
     assert await bench.announce() == 0
     assert holder.invalidations == []
 
@@ -286,7 +286,7 @@ async def test_lease_lives_on_when_it_is_renewed_in_time() -> None:
     holder = await bench.opened()
     for _ in range(10):
         await bench.after(RENEW_EVERY_S)
-        assert bench.sessions.renew("session-1") is True
+        assert await bench.sessions.renew("session-1") is True
     await bench.announce()
     assert holder.floors == [{"GameStart": 8}]
 
@@ -298,7 +298,7 @@ async def test_renewal_counts_only_before_the_lease_is_over(late_s: float, expec
     bench = Bench()
     await bench.opened()
     await bench.after(LEASE_AT_CATALOG_S + late_s)
-    assert bench.sessions.renew("session-1") is expected
+    assert await bench.sessions.renew("session-1") is expected
 
 
 @in_catalog_time
@@ -307,7 +307,7 @@ async def test_renewal_is_refused_when_the_process_was_stopped_for_longer_than_t
     bench = Bench()
     await bench.opened()
     bench.clock.stop(LEASE_AT_CATALOG_S)
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
 
 
 @in_catalog_time
@@ -315,7 +315,7 @@ async def test_renewal_never_makes_a_session() -> None:
     """H19: a rebuilt catalog knows nothing of it, and that must stay so."""
     bench = Bench()
     holder = bench.front_end()
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     assert len(bench.sessions) == 0
     await bench.announce()
     assert holder.invalidations == []
@@ -328,8 +328,8 @@ async def test_each_lease_ends_by_itself_when_there_are_several() -> None:
     await bench.after(0.5)
     await bench.opened("http://127.0.0.1:2", "two")
     await bench.after(0.6)
-    assert bench.sessions.renew("one") is None
-    assert bench.sessions.renew("two") is True
+    assert await bench.sessions.renew("one") is None
+    assert await bench.sessions.renew("two") is True
 
 
 # Announcing.
@@ -358,7 +358,7 @@ async def test_announcement_waits_for_the_end_of_the_lease_when_a_front_end_hang
     bench.network.fault(LOOPBACK, "hangs")
     assert await bench.announce() == pytest.approx(LEASE_AT_CATALOG_S - 0.4, abs=0.02)
     assert len(bench.sessions) == 0, "it is not live any more"
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     assert await bench.announce(9) == 0
 
 
@@ -423,7 +423,7 @@ async def test_announcement_goes_through_when_a_front_end_elsewhere_is_back_with
     bench.network.fault(ELSEWHERE, None)
     assert await announcing == pytest.approx(0.5, abs=0.02)
     assert holder.floors == [{"GameStart": 8}]
-    assert bench.sessions.renew("session-1") is True
+    assert await bench.sessions.renew("session-1") is True
 
 
 @in_catalog_time
@@ -464,7 +464,7 @@ async def test_session_is_over_when_the_front_end_says_that_it_is_not_its() -> N
     holder.session = "a newer one"
     assert await bench.announce() == 0
     assert len(bench.sessions) == 0
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     assert bench.records.open == {"session-1": LOOPBACK}, "its record goes with the next sweep"
 
 
@@ -488,7 +488,7 @@ async def test_announcement_returns_when_the_process_was_stopped_beyond_every_le
     bench.clock.stop(10.0)
     await bench.after(LEASE_AT_CATALOG_S)
     assert announcing.done()
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
 
 
 @in_catalog_time
@@ -519,10 +519,10 @@ async def test_renewal_is_busy_until_the_announcement_is_answered() -> None:
     gate = holder.before["/invalidate"] = Gate()
     announcing = asyncio.create_task(bench.announce())
     await gate.reached.wait()
-    assert bench.sessions.renew("session-1") is False
+    assert await bench.sessions.renew("session-1") is False
     gate.open()
     await announcing
-    assert bench.sessions.renew("session-1") is True
+    assert await bench.sessions.renew("session-1") is True
 
 
 @in_catalog_time
@@ -535,7 +535,7 @@ async def test_trades_go_on_when_the_catalog_cannot_call_a_front_end_that_keeps_
 
     async def keep_renewing() -> None:
         while True:
-            answers.append(bench.sessions.renew("session-1"))
+            answers.append(await bench.sessions.renew("session-1"))
             await asyncio.sleep(0.02)
 
     await turns()
@@ -547,7 +547,7 @@ async def test_trades_go_on_when_the_catalog_cannot_call_a_front_end_that_keeps_
     assert took <= LEASE_AT_CATALOG_S + 0.02
     assert True not in answers
     assert False in answers
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
 
 
 @in_catalog_time
@@ -559,7 +559,7 @@ async def test_renewal_stays_busy_when_an_announcement_failed_and_is_tried_again
     await turns()
     seen = set()
     while not announcing.done():
-        seen.add(bench.sessions.renew("session-1"))
+        seen.add(await bench.sessions.renew("session-1"))
         await asyncio.sleep(0.003)
     assert seen == {False, None}
 
@@ -576,10 +576,10 @@ async def test_renewal_is_busy_until_the_last_announcement_is_answered_when_ther
     second = holder.before["/invalidate"] = Gate()
     first.open()
     await announcing
-    assert bench.sessions.renew("session-1") is False
+    assert await bench.sessions.renew("session-1") is False
     second.open()
     await next_one
-    assert bench.sessions.renew("session-1") is True
+    assert await bench.sessions.renew("session-1") is True
     assert holder.floors == [{"GameStart": 8}, {"GameStart": 9}]
 
 
@@ -591,10 +591,10 @@ async def test_other_sessions_are_renewed_when_one_is_busy() -> None:
     bench.network.fault("http://10.0.0.2:1", "hangs")
     announcing = asyncio.create_task(bench.announce())
     await bench.after(0.1)
-    assert bench.sessions.renew("good") is True
-    assert bench.sessions.renew("bad") is False
+    assert await bench.sessions.renew("good") is True
+    assert await bench.sessions.renew("bad") is False
     await announcing
-    assert bench.sessions.renew("good") is True
+    assert await bench.sessions.renew("good") is True
 
 
 @in_catalog_time
@@ -619,7 +619,7 @@ async def test_session_is_over_and_its_record_removed_when_the_front_end_ends_it
     bench = Bench()
     holder = await bench.opened()
     await bench.sessions.end("session-1")
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     assert bench.records.notes == ["recorded session-1", "removed session-1"]
     assert await bench.announce() == 0
     assert holder.invalidations == []
@@ -632,7 +632,7 @@ async def test_session_is_not_live_when_its_record_is_being_removed() -> None:
     bench.records.before_remove = Gate()
     ending = asyncio.create_task(bench.sessions.end("session-1"))
     await bench.records.before_remove.reached.wait()
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     bench.records.before_remove.open()
     await ending
 
@@ -668,7 +668,7 @@ async def test_sweep_removes_a_record_only_after_the_session_stopped_being_live(
     sweeping = asyncio.create_task(bench.sessions.sweep())
     await bench.records.before_remove.reached.wait()
     assert bench.clock() >= 1_000.0 + LEASE_AT_CATALOG_S
-    assert bench.sessions.renew("session-1") is None
+    assert await bench.sessions.renew("session-1") is None
     assert bench.records.open == {"session-1": LOOPBACK}
     bench.records.before_remove.open()
     await turns()
@@ -683,7 +683,7 @@ async def test_sweep_leaves_live_sessions_alone() -> None:
     sweeping = asyncio.create_task(bench.sessions.sweep())
     for _ in range(20):
         await bench.after(RENEW_EVERY_S)
-        assert bench.sessions.renew("session-1") is True
+        assert await bench.sessions.renew("session-1") is True
     assert bench.records.notes == ["recorded session-1"]
     await bench.announce()
     assert holder.floors == [{"GameStart": 8}]

@@ -51,7 +51,7 @@ class Bench:
         client = make_client(runtime)
         self._stocks = list(stocks)
         peers = {i: Peer(client, replica.url) for i, replica in self.replicas.items() if i not in lost}
-        self.rebuild = Rebuild(runtime, peers, self._initial, without_some=bool(lost))
+        self.rebuild = Rebuild(runtime, peers, self._initial, self._claim, without_some=bool(lost))
 
     async def run(self) -> Inventory:
         return await self.rebuild.run()
@@ -59,6 +59,9 @@ class Bench:
     def _initial(self) -> list[Stock]:
         self.file_reads += 1
         return self._stocks
+
+    async def _claim(self, least: int) -> int:
+        return least
 
 
 def three(*lengths: int, generation: int = 4) -> list[LogReplica]:

@@ -1,0 +1,220 @@
+"""A client of etcd's JSON gateway (3.4): reads and transactions, over several endpoints, each call with its time limit.
+
+Keys and values are bytes; the gateway wants them in base64 and its 64-bit numbers as text. How a call can fail:
+
+- EtcdUnavailable: definite. A read that no endpoint answered, or a transaction that certainly was not executed.
+- EtcdUnknown: the transaction may have been executed, or may still be. It is never repeated here; only a linearizable
+  read can settle it, and only when the transaction cannot succeed any more.
+- EtcdCompacted: the read was of a revision that is forgotten.
+
+Every read is linearizable: it is a transaction without writes, which etcd answers only after it has heard from a
+majority that it is up to date. A read may be repeated, so it goes on to the next endpoint when one fails.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import httpx
+
+from services.common.http import Peer, PeerError, PeerRefused
+from services.common.logs import get_log
+from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_WRITE_S
+
+log = get_log(__name__)
+
+MAX_OPERATIONS = 120  # etcd's own limit is 128 of each kind in one transaction
+MAX_REQUEST_BYTES = 1_000_000  # and 1.5 MiB
+
+Part: TypeAlias = dict[str, Any]
+"""A compare or an operation, as the gateway wants it."""
+
+NOT_EXECUTED = {3, 5, 7, 8, 9, 11, 12, 16}
+"""gRPC's codes with which etcd refuses a transaction before anybody sees it; 8 says too large, too many, or no room.
+All others, "request timed out" and "leader changed" above all, leave open what becomes of it."""
+OUT_OF_RANGE = 11
+
+
+class EtcdUnavailable(Exception):
+    """Definite: etcd did not do it."""
+
+
+class EtcdUnknown(Exception):
+    """Indefinite: etcd may have done it, or may still do it."""
+
+
+class EtcdCompacted(Exception):
+    """The revision that was to be read is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key with its value, and the revision that changed it last."""
+
+    key: str
+    value: bytes
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a transaction gave. revision: of the whole store, with its changes. reads: one for each `get`, in order."""
+
+    succeeded: bool
+    revision: int
+    reads: list[list[KeyValue]]
+
+
+def get(key: str, end: str | None = None, *, revision: int = 0, limit: int = 0) -> Part:
+    """Read `key`, or all keys from it up to `end`; as of a revision."""
+    part = _range(key, end)
+    if revision:
+        part["revision"] = str(revision)
+    if limit:
+        part["limit"] = str(limit)
+    return {"request_range": part}
+
+
+def put(key: str, value: bytes) -> Part:
+    """Write `key`."""
+    return {"request_put": {"key": _encode(key.encode()), "value": _encode(value)}}
+
+
+def delete(key: str, end: str | None = None) -> Part:
+    """Delete `key`, or all keys from it up to `end`."""
+    return {"request_delete_range": _range(key, end)}
+
+
+def is_at(key: str, revision: int) -> Part:
+    """Whether `key` was changed last by this revision; by 0: whether there is no such key."""
+    return _range(key, None) | {"target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
+
+
+def is_unchanged_since(key: str, end: str, revision: int) -> Part:
+    """Whether every key from `key` up to `end` that exists was changed last by this revision or an earlier one."""
+    return _range(key, end) | {"target": "MOD", "result": "LESS", "mod_revision": str(revision + 1)}
+
+
+def end_of(prefix: str) -> str:
+    """The end of the range of all keys with this prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+class Etcd:
+    """One etcd cluster, by the addresses of its nodes. trouble: why the last call failed; None when it did not."""
+
+    def __init__(self, client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float]) -> None:
+        self.trouble: str | None = None
+        self._endpoints = [_Endpoint(client, url) for url in urls]
+        self._clock = clock
+        self._first = 0  # the one that answered last
+
+    async def read(self, *parts: Part) -> Result:
+        """Read, all parts as of one moment. Raises EtcdUnavailable or EtcdCompacted."""
+        deadline = self._clock() + ETCD_READS_S
+        body = _body([], parts)
+        attempts = 0
+        while True:
+            left = deadline - self._clock()
+            if left <= 0:
+                raise EtcdUnavailable(self.trouble)
+            try:
+                return await self._ask("/v3/kv/txn", body, min(left, ETCD_READ_S))
+            except PeerError as error:
+                self._failed(f"{error}")
+            except _Refused as refusal:
+                if refusal.code == OUT_OF_RANGE:
+                    raise EtcdCompacted(str(refusal)) from refusal
+                self._failed(str(refusal))
+            attempts += 1
+            if attempts >= 2 * len(self._endpoints):
+                raise EtcdUnavailable(self.trouble)
+
+    async def change(self, compares: Sequence[Part], parts: Sequence[Part], otherwise: Sequence[Part] = ()) -> Result:
+        """Do all of `parts` if every compare holds, else `otherwise`. Raises EtcdUnavailable or EtcdUnknown."""
+        assert len(parts) <= MAX_OPERATIONS, "a transaction has at most so many operations"
+        body = _body(compares, parts, otherwise)
+        for _ in self._endpoints:
+            try:
+                return await self._ask("/v3/kv/txn", body, ETCD_WRITE_S)
+            except PeerRefused as error:
+                self._failed(str(error))  # nothing was sent: the next one may have it
+            except PeerError as error:
+                self._failed(str(error))
+                raise EtcdUnknown(self.trouble) from error
+            except _Refused as refusal:
+                self._failed(str(refusal))
+                if refusal.code in NOT_EXECUTED:
+                    raise EtcdUnavailable(self.trouble) from refusal
+                raise EtcdUnknown(self.trouble) from refusal
+        raise EtcdUnavailable(self.trouble)
+
+    async def compact(self, revision: int) -> None:
+        """Forget what no read at this revision or a later one would see. It is only tried."""
+        try:
+            _ = await self._endpoints[self._first].post("/v3/kv/compaction", _json({"revision": str(revision)}), 10.0)
+        except (PeerError, _Refused) as error:  # another catalog may have done so already
+            log.debug("etcd's history was not compacted", reason=str(error))
+
+    async def _ask(self, path: str, body: bytes, timeout_s: float) -> Result:
+        answer = await self._endpoints[self._first].post(path, body, timeout_s)
+        self.trouble = None
+        reads = [each["response_range"] for each in answer.get("responses", []) if "response_range" in each]
+        return Result(
+            bool(answer.get("succeeded")),
+            int(answer["header"]["revision"]),
+            [[_key_value(each) for each in read.get("kvs", [])] for read in reads],
+        )
+
+    def _failed(self, why: str) -> None:
+        self.trouble = f"etcd: {why}"
+        self._first = (self._first + 1) % len(self._endpoints)
+
+
+class _Refused(Exception):
+    """A node answered with an error. code: gRPC's."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class _Endpoint(Peer):
+    """One node."""
+
+    async def post(self, path: str, body: bytes, timeout_s: float) -> Part:
+        """The answer. Raises PeerError or _Refused; an answer that is none counts as a broken connection."""
+        reply = await self._reply("POST", path, body, timeout_s)
+        try:
+            answer = json.loads(reply.content)
+            if reply.status == httpx.codes.OK:
+                _ = answer["header"]["revision"]
+                return dict(answer)
+            refusal = _Refused(int(answer.get("code", 2)), f"{self.url} says: {answer.get('message', 'an error')}")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            refusal = _Refused(2, f"{self.url} gave an answer of status {reply.status} that is none of etcd's")
+        raise refusal
+
+
+def _range(key: str, end: str | None) -> Part:
+    part: Part = {"key": _encode(key.encode())}
+    return part if end is None else part | {"range_end": _encode(end.encode())}
+
+
+def _body(compares: Sequence[Part], parts: Sequence[Part], otherwise: Sequence[Part] = ()) -> bytes:
+    return _json({"compare": list(compares), "success": list(parts), "failure": list(otherwise)})
+
+
+def _json(value: Part) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _encode(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _key_value(fields: Part) -> KeyValue:
+    value = b64decode(fields.get("value", ""))
+    return KeyValue(b64decode(fields["key"]).decode(), value, int(fields["mod_revision"]))

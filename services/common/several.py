@@ -1,0 +1,116 @@
+"""One service at several addresses, of which any may answer: who is asked, and who is asked next.
+
+Everybody prefers the first address that works, so that those behind them seldom contend. One that refuses, breaks off
+or cannot serve is passed over, and tried again after a pause that grows; the try is made by one short call, and never
+by one that has much time to lose. What holds here:
+
+- A call goes on to the next address only when the one before certainly did nothing (a refused connection, a 503), or
+  when it is a mere question (a GET). A message whose outcome is unknown is the caller's to repeat.
+- When nobody could answer, an indefinite failure outweighs a definite one.
+"""
+
+from collections.abc import Callable
+
+import httpx
+from pydantic import BaseModel
+
+from services.common.errors import Unavailable
+from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused
+
+PASSED_OVER_MIN_S = 0.5
+PASSED_OVER_MAX_S = 8.0
+SHORT_CALL_S = 1.0
+QUESTION_S = 0.5  # a question is put to the next one when it was not answered by then
+
+
+class _Candidate:
+    """One address. again_at: when it may be tried again; 0 while it works."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.again_at = 0.0
+        self._pause = PASSED_OVER_MIN_S
+
+    def pass_over(self, now: float) -> None:
+        """It failed, or is about to be tried although it did."""
+        self.again_at = now + self._pause
+        self._pause = min(2 * self._pause, PASSED_OVER_MAX_S)
+
+    def works(self) -> None:
+        """It answered."""
+        if self.again_at:
+            self.again_at = 0.0
+            self._pause = PASSED_OVER_MIN_S
+
+
+class Several(Peer):
+    """A service at several addresses, called as if it were one. `url` is that of the preferred one."""
+
+    def __init__(self, client: httpx.AsyncClient, urls: list[str], clock: Callable[[], float]) -> None:
+        super().__init__(client, urls[0])
+        self._candidates = [_Candidate(Peer(client, url)) for url in urls]
+        self._clock = clock
+
+    async def call(
+        self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
+    ) -> AnswerT:
+        """See `Peer.call`; `timeout_s` is for all attempts together."""
+        deadline = self._clock() + timeout_s
+        failure: PeerError | None = None
+        candidates = self._in_order(is_short=timeout_s <= SHORT_CALL_S)
+        for number, candidate in enumerate(candidates, 1):
+            left = deadline - self._clock()
+            if failure is not None and left <= 0:
+                break
+            if message is None and number < len(candidates):
+                left = min(left, QUESTION_S)
+            try:
+                result = await candidate.peer.call(path, answer, message, timeout_s=left)
+            except PeerError as error:
+                if not _is_its_own_fault(error):
+                    candidate.works()
+                    raise
+                candidate.pass_over(self._clock())
+                if message is not None and not _is_definite(error):
+                    raise
+                if failure is None or _is_definite(failure):
+                    failure = error
+            else:
+                candidate.works()
+                return result
+        assert failure is not None, "somebody was asked"
+        raise failure
+
+    def _in_order(self, *, is_short: bool) -> list[_Candidate]:
+        """Those that work, in the order of their addresses; then those that failed, the one to be tried first first.
+
+        One that failed and whose pause is over takes its place again for this one call, if that is a short one.
+        """
+        now = self._clock()
+        works: list[_Candidate] = []
+        failed: list[_Candidate] = []
+        for candidate in self._candidates:
+            if candidate.again_at and is_short and now >= candidate.again_at and not works:
+                candidate.pass_over(now)  # others do not wait for what comes of it
+                works.append(candidate)
+            elif candidate.again_at:
+                failed.append(candidate)
+            else:
+                works.append(candidate)
+        return works + sorted(failed, key=lambda candidate: candidate.again_at)
+
+
+def service_at(client: httpx.AsyncClient, addresses: str, clock: Callable[[], float]) -> Peer:
+    """The service at `http://a:1`, or at one of `http://a:1,http://b:2`: a plain peer when there is only one."""
+    urls = [url.strip().removesuffix("/") for url in addresses.split(",") if url.strip()]
+    return Several(client, urls, clock) if len(urls) > 1 else Peer(client, addresses)
+
+
+def _is_definite(error: PeerError) -> bool:
+    """Whether the one that was asked certainly did nothing."""
+    return isinstance(error, PeerRefused) or (isinstance(error, PeerAnswered) and error.status == Unavailable.code)
+
+
+def _is_its_own_fault(error: PeerError) -> bool:
+    """Whether another one might do better: a 404 or 422 would be the same everywhere."""
+    return not isinstance(error, PeerAnswered) or error.status >= 500
