@@ -1,0 +1,263 @@
+"""A real etcd for a test: so many nodes as real processes, broken one at a time from outside, and gone at the end."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from services.cluster.service_log import tail
+from services.common.lifeline import SUPERVISOR_VARIABLE
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).parents[2]
+POLL_EVERY_S = 0.02
+ASK_S = 2.0  # a node that is paused answers nothing
+LAST_LINES = 25
+
+# Becomes etcd, or what its prefix starts, and is killed with this process.
+_BECOME = (
+    "import os, sys; from services.common.lifeline import die_with_parent; die_with_parent();"
+    " os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+def require_etcd() -> None:
+    """Skip the test where etcd is not installed."""
+    if shutil.which("etcd") is None:
+        pytest.skip("etcd is not installed; on Debian: apt-get install --no-install-recommends etcd-server")
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a node runs. prefix: what its command is put behind, such as `ip netns exec NAME`, which must exec it."""
+
+    address: str = "127.0.0.1"
+    prefix: Sequence[str] = ()
+
+
+@dataclass
+class Node:
+    """One node: its name, addresses and data, and its process while it has one."""
+
+    name: str
+    host: Host
+    data_dir: Path
+    client_port: int = field(default_factory=free_port)
+    peer_port: int = field(default_factory=free_port)
+    process: asyncio.subprocess.Process | None = None
+    is_paused: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"http://{self.host.address}:{self.client_port}"
+
+    @property
+    def peer_url(self) -> str:
+        """Where the other nodes find it."""
+        return f"http://{self.host.address}:{self.peer_port}"
+
+    @property
+    def log(self) -> Path:
+        """What it printed, over all its lives."""
+        return self.data_dir.with_suffix(".log")
+
+
+class EtcdCluster:
+    """An etcd of `size` nodes, or one on each of `hosts`, named etcd-1, etcd-2, ..., with its data in `folder`.
+
+    Entered when every node is healthy. At the end every process is killed; when the body failed, the ends of their logs
+    are printed. The defaults for heartbeat and election are small, so that an election takes a second at most: etcd's
+    own are 100 and 1000. A machine that is very busy elects more often than it should then, and nothing is lost by it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        size: int = 3,
+        hosts: Sequence[Host] = (),
+        heartbeat_ms: int = 50,
+        election_ms: int = 500,
+    ) -> None:
+        self.folder = folder
+        self.nodes = {
+            f"etcd-{number}": Node(f"etcd-{number}", host, folder / f"etcd-{number}")
+            for number, host in enumerate(hosts or [Host()] * size, start=1)
+        }
+        self._flags = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", *flags]
+        self._stack = AsyncExitStack()
+        self._client: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._client = await self._stack.enter_async_context(httpx.AsyncClient(timeout=ASK_S, trust_env=False))
+            for name in self.nodes:
+                await self.start(name)
+            await self.wait_healthy()
+        except BaseException:
+            await self._end(failed=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end(failed=error is not None)
+
+    async def _end(self, *, failed: bool) -> None:
+        if failed:
+            sys.stdout.write(self.logs())
+        try:
+            for name in self.nodes:
+                await self.kill(name)
+        finally:
+            await self._stack.aclose()
+
+    # What it is.
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients find its nodes."""
+        return [each.url for each in self.nodes.values()]
+
+    async def call(self, name: str, path: str, body: Any, timeout_s: float = PATIENCE_S) -> httpx.Response:
+        """POST to the JSON gateway of one node."""
+        assert self._client is not None, "the cluster is not entered"
+        return await self._client.post(self.nodes[name].url + path, content=json.dumps(body), timeout=timeout_s)
+
+    async def leader(self) -> str:
+        """The node that leads, once one that answers says of itself that it does."""
+
+        async def leads(name: str) -> bool:
+            status = await self._find_status(name)
+            return status is not None and status.get("leader") == status["header"]["member_id"]
+
+        async with self._patience("a node leads"):
+            while True:
+                for name in self._running():
+                    if await leads(name):
+                        return name
+                await asyncio.sleep(POLL_EVERY_S)
+
+    async def wait_healthy(self, *names: str) -> None:
+        """Wait until these nodes, or all that run, have written through a majority."""
+        for name in names or self._running():
+            async with self._patience(f"{name} is healthy"):
+                while not await self._is_healthy(name):
+                    self._check_alive(name)
+                    await asyncio.sleep(POLL_EVERY_S)
+
+    def logs(self) -> str:
+        """The ends of all logs."""
+        files = [each.log for each in self.nodes.values() if each.log.exists()]
+        return "".join(f"--- {file}\n" + "\n".join(tail(file)[-LAST_LINES:]) + "\n" for file in files)
+
+    # What breaks it.
+
+    async def start(self, name: str) -> None:
+        """Start a node that is down, with the data it has, and do not wait for anything."""
+        node = self.nodes[name]
+        assert node.process is None, f"{name} runs already"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
+        environment |= {SUPERVISOR_VARIABLE: str(os.getpid()), "PYTHONPATH": str(ROOT)}
+        with node.log.open("ab") as output:
+            node.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _BECOME, *node.host.prefix, "etcd", *self._arguments(node)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=self.folder,
+                process_group=0,
+            )
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL, and wait for the end; nothing when it is down."""
+        node = self.nodes[name]
+        if node.process is not None:
+            self._signal(node, signal.SIGKILL)
+            await node.process.wait()
+        node.process, node.is_paused = None, False
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP."""
+        self._signal(self.nodes[name], signal.SIGSTOP)
+        self.nodes[name].is_paused = True
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        self._signal(self.nodes[name], signal.SIGCONT)
+        self.nodes[name].is_paused = False
+
+    async def restart(self, name: str) -> None:
+        """Kill a node and start it again with the data it has."""
+        await self.kill(name)
+        await self.start(name)
+
+    # How it is done.
+
+    def _arguments(self, node: Node) -> list[str]:
+        everyone = ",".join(f"{each.name}={each.peer_url}" for each in self.nodes.values())
+        return [
+            f"--name={node.name}",
+            f"--data-dir={node.data_dir}",
+            f"--listen-client-urls={node.url}",
+            f"--advertise-client-urls={node.url}",
+            f"--listen-peer-urls={node.peer_url}",
+            f"--initial-advertise-peer-urls={node.peer_url}",
+            f"--initial-cluster={everyone}",
+            "--initial-cluster-state=new",
+            "--logger=zap",
+            "--pre-vote",  # a node that comes back does not unseat the leader
+            *self._flags,
+        ]
+
+    def _running(self) -> list[str]:
+        return [each.name for each in self.nodes.values() if each.process is not None and not each.is_paused]
+
+    def _signal(self, node: Node, number: signal.Signals) -> None:
+        assert node.process is not None, f"{node.name} is down"
+        if node.process.returncode is None:
+            node.process.send_signal(number)
+
+    def _check_alive(self, name: str) -> None:
+        process = self.nodes[name].process
+        assert process is not None, f"{name} is down"
+        assert process.returncode is None, f"{name} ended with status {process.returncode}"
+
+    async def _is_healthy(self, name: str) -> bool:
+        assert self._client is not None
+        try:
+            answer = await self._client.get(self.nodes[name].url + "/health")
+            return bool(answer.json() == {"health": "true"})
+        except (httpx.HTTPError, ValueError):
+            return False
+
+    async def _find_status(self, name: str) -> Any:
+        try:
+            answer = await self.call(name, "/v3/maintenance/status", {}, timeout_s=ASK_S)
+        except httpx.HTTPError:
+            return None
+        return answer.json() if answer.status_code == 200 else None
+
+    @asynccontextmanager
+    async def _patience(self, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                yield
+        except TimeoutError:
+            raise AssertionError(f"not within {PATIENCE_S} s: {what}\n{self.logs()}") from None
