@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from fastapi import FastAPI
 
 from services.catalog.catalog import Catalog
+from services.catalog.etcd import Etcd
+from services.catalog.etcd_store import EtcdStore
 from services.catalog.figures import Figures
 from services.catalog.routes import add_routes
 from services.catalog.sqlite_store import EmbeddedStore, SqliteStore
@@ -25,9 +28,10 @@ from services.common.wire import MAX_MESSAGE_BYTES
 def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> FastAPI:
     """The catalog as an application; it opens its database here and closes it at the end of its lifespan."""
     client = make_client(runtime, {SECRET_HEADER: secret})
+    etcd_client = make_client(runtime)  # which is not told our secret
     catalog = Catalog(
         runtime,
-        _open_store(settings, runtime),
+        _open_store(settings, runtime, etcd_client),
         {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()},
         settings.lost,
         lambda: _initial_stocks(settings),
@@ -36,7 +40,7 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, etcd_client:
             async with background(runtime, catalog.run()):
                 yield
             await catalog.close()
@@ -56,7 +60,10 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
     return app
 
 
-def _open_store(settings: CatalogSettings, runtime: Runtime) -> Store:
+def _open_store(settings: CatalogSettings, runtime: Runtime, client: httpx.AsyncClient) -> Store:
+    if settings.etcd is not None:
+        urls, prefix = settings.etcd
+        return EtcdStore(runtime, Etcd(client, urls, runtime.monotonic), prefix, settings.replicas)
     return EmbeddedStore(runtime, SqliteStore(settings.database, settings.durability))
 
 

@@ -32,6 +32,10 @@ class Figures(Collector):
         )
         name = "bazaar_catalog_decides_waiting"
         yield GaugeMetricFamily(name, "Decisions that wait or are under way", value=catalog.waiting)
+        name = "bazaar_catalog_conflicts"
+        yield CounterMetricFamily(
+            name, "Decisions that another catalog or a new session came before", value=catalog.conflicts
+        )
         yield distribution("bazaar_catalog_decide_trades", "Trades in a decision", catalog.decide_trades)
         yield distribution(
             "bazaar_catalog_invalidation_seconds", "Telling every cache, in a decision", catalog.invalidation_seconds

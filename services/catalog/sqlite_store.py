@@ -9,14 +9,13 @@ from pydantic import TypeAdapter
 
 from services.catalog.invalidation import Sessions
 from services.catalog.inventory import Inventory, Plan
-from services.catalog.store import Outcome, Saved
+from services.catalog.store import Outcome, Saved, check_state
 from services.common.background import ends_process
 from services.common.database import Database
-from services.common.digest import follows, head_at
 from services.common.durability import Durability
 from services.common.errors import IntegrityFailure
 from services.common.http import Peer
-from services.common.models import MAX_STOCK, Entry, Head, Stock
+from services.common.models import Entry, Head, Stock
 from services.common.runtime import Runtime
 
 SCHEMA = """
@@ -46,7 +45,7 @@ class SqliteStore:
             return None
         try:
             inventory = self._read_inventory(meta)
-            _check(inventory, Head.model_validate_json(meta["head"]))
+            check_state(inventory, Head.model_validate_json(meta["head"]))
         except (AssertionError, KeyError, ValueError) as error:
             message = f"{self._database.path.name} contradicts itself; delete it, it is rebuilt from the replicas"
             raise IntegrityFailure(message) from error
@@ -167,21 +166,6 @@ class EmbeddedStore:
     async def _write(self, work: Callable[..., T], *args: object) -> T:
         with ends_process(self._runtime):
             return await self._disk.run(work, *args)
-
-
-def _check(inventory: Inventory, head: Head) -> None:
-    """Raise ValueError when what was read cannot have been written together."""
-    before = inventory.base
-    for entry in inventory.after(before.position):
-        if not follows(entry, before):
-            raise ValueError(f"position {entry.position} does not follow the one before")
-        before = head_at(entry, before)
-    if before != head:
-        raise ValueError("the entries do not end at the head")
-    if {s.name: s.price for s in inventory.stocks.values()} != {s.name: s.price for s in inventory.initial}:
-        raise ValueError("the stocks are not those that the bazaar began with")
-    if not all(0 <= stock.quantity <= MAX_STOCK for stock in inventory.stocks.values()):
-        raise ValueError("a quantity is out of bounds")
 
 
 def _put(writer: apsw.Connection, name: str, value: str) -> None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from services.catalog.inventory import Inventory, Plan
+from services.common.digest import follows, head_at
 from services.common.http import Peer
-from services.common.models import Head
+from services.common.models import MAX_STOCK, Head
 
 
 class Overtaken(Exception):
@@ -105,3 +106,18 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of it."""
+
+
+def check_state(inventory: Inventory, head: Head) -> None:
+    """Raise ValueError when what was read of a store cannot have been written together."""
+    before = inventory.base
+    for entry in inventory.after(before.position):
+        if not follows(entry, before):
+            raise ValueError(f"position {entry.position} does not follow the one before")
+        before = head_at(entry, before)
+    if before != head:
+        raise ValueError("the entries do not end at the head")
+    if {s.name: s.price for s in inventory.stocks.values()} != {s.name: s.price for s in inventory.initial}:
+        raise ValueError("the stocks are not those that the bazaar began with")
+    if not all(0 <= stock.quantity <= MAX_STOCK for stock in inventory.stocks.values()):
+        raise ValueError("a quantity is out of bounds")
