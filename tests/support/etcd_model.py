@@ -6,10 +6,11 @@ What the product may rely on, here and with a real etcd:
   it may be of any earlier revision (`EtcdNode.lag`).
 - A transaction is one step. Its compares, reads and writes see one state, and all its writes have one revision, or it
   is refused and nothing of it was done.
-- When a call is cut short, or answered with 500, 503 or 504, its outcome is unknown: it may have been done, it may
-  never be, and it may still be done later (a leader that finds its majority again does what it had answered with "timed
-  out"). A linearizable read afterwards tells only once the call can no longer succeed, because a later write has
-  changed what its compares name, say. An answer with 400 or 429 is definite: not done.
+- When a call is cut short, or answered with anything but 200 and 400, its outcome is unknown: it may have been done, it
+  may never be, and it may still be done later. A leader that finds its majority again does what it had answered with
+  "timed out", and a write that makes the database reach its quota is done and answered with 429, "space exceeded". A
+  linearizable read afterwards tells only once the call can no longer succeed, because a later write has changed what
+  its compares name, say. A write answered with 400 was not done and never will be.
 - A write that meets the loss of the leader is dropped without an answer until etcd's own 5 s and two elections are
   over; one that is sent when there is a leader again is answered at once. So a client's patience is short, and it asks
   again over a connection that the first call does not block.
@@ -54,7 +55,8 @@ TERM = 2
 Step = Callable[[str], Awaitable[object]]
 
 UNAVAILABLE = (503, 14, "etcdserver: request timed out")
-"""For an EtcdError that a step raises: what a node says that finds no majority in time. The outcome is unknown."""
+NO_SPACE = (429, 8, "etcdserver: mvcc: database space exceeded")
+"""For an EtcdError that a step raises: what a node says that finds no majority in time, or whose quota is reached."""
 
 
 async def _pass(path: str) -> None:

@@ -23,7 +23,7 @@ from tests.support.etcd_calls import (
     write,
 )
 from tests.support.etcd_json import NotModelled
-from tests.support.etcd_model import UNAVAILABLE, EtcdNode
+from tests.support.etcd_model import NO_SPACE, UNAVAILABLE, EtcdNode
 from tests.support.etcd_requests import (
     Compare,
     Delete,
@@ -219,13 +219,16 @@ async def test_one_of_two_wins_when_both_compare_the_same_revision(client: Clien
     assert sorted(each.get("succeeded", False) for each in answers) == [False, True]
 
 
-async def test_the_outcome_is_unknown_when_the_answer_is_lost(client: Client, other: Client) -> None:
+@pytest.mark.parametrize("said", [UNAVAILABLE, NO_SPACE])
+async def test_the_outcome_is_unknown_when_the_answer_is_lost(
+    said: tuple[int, int, str], client: Client, other: Client
+) -> None:
     async def fail(path: str) -> None:
-        raise EtcdError(*UNAVAILABLE)
+        raise EtcdError(*said)
 
     client.node.before = fail
     answer = await client.post(PUT, write(b"k", b"not done"))
-    assert (answer.status_code, answer.json()["code"]) == (503, 14)
+    assert (answer.status_code, answer.json()["code"]) == said[:2]
     assert await client.health() == (503, '{"health":"false"}')
     assert values(await other.ask(RANGE, read(b"k"))) == {}
 
