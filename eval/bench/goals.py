@@ -88,7 +88,7 @@ def _between_sizes(result: Result, subject: Subject, measure: Measure) -> Spread
 
 
 def _start(result: Result) -> Spread | None:
-    return spread([each.ready_s for each in result.starts if each.size.orders == MOST_ORDERS])
+    return spread([each.replica_ready_s for each in result.starts if each.size.orders == MOST_ORDERS])
 
 
 def _memory(result: Result) -> Spread | None:
@@ -115,7 +115,7 @@ GOALS = [
     _growth("trade"),
     _growth("order_query"),
     _Goal("catch-up, orders a second", 20_000, is_least=True, figure=_catch_up),
-    _Goal(f"start with {MOST_ORDERS:,} orders, seconds until ready", 2, is_least=False, figure=_start),
+    _Goal(f"start of a replica with {MOST_ORDERS:,} orders, seconds until ready", 2, is_least=False, figure=_start),
     _Goal(
         f"memory of a replica with {MOST_ORDERS:,} orders / with {LITTLE_ORDERS:,}",
         MEMORY_GROWTH,

@@ -67,6 +67,14 @@ class Bazaar:
                     return number - had, time.perf_counter() - began
                 await asyncio.sleep(REST_S)
 
+    async def start_again(self, name: str) -> float:
+        """Kill a replica and start it; gives the seconds from the start until it is ready."""
+        service = next(each for each in self.processes.cluster.services if each.name == name)
+        await self.processes.act(name, "kill")
+        began = time.perf_counter()
+        await self.processes.act(name, "start")
+        return await _ready(Peer(self.processes.client, service.internal_url)) - began
+
     @asynccontextmanager
     async def without_cache(self) -> AsyncIterator[Target]:
         """One more front-end, with its cache off. It has no session, so trades do not wait for it."""

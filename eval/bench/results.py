@@ -71,11 +71,14 @@ class Sample(BaseModel):
 
 
 class Start(BaseModel):
-    """One start of a bazaar. rss_mib: of each process after its loads, by name."""
+    """One start of a bazaar, until it was ready, and of one replica that was killed. rss_mib: of each process after
+    its loads, by name.
+    """
 
     round: int
     size: Size
     ready_s: float
+    replica_ready_s: float
     rss_mib: dict[str, float]
 
 

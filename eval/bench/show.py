@@ -56,8 +56,8 @@ def scale_table(result: Result) -> Table:
     for subject in subjects:
         table.add_column(f"{LABELS[subject]}/s", justify="right")
         table.add_column("CPU us", justify="right")
-    table.add_column("ready s", justify="right")
-    table.add_column("replica MiB", justify="right")
+    for heading in ("bazaar ready s", "replica ready s", "replica MiB"):
+        table.add_column(heading, justify="right")
     for size in dict.fromkeys(each.size for each in result.starts):
         starts = [each for each in result.starts if each.size == size]
         cells = [
@@ -65,7 +65,8 @@ def scale_table(result: Result) -> Table:
             for subject in subjects
             for measure in (per_second, cpu_us)
         ]
-        cells += [spread([each.ready_s for each in starts]), spread([each.rss_mib["order-1"] for each in starts])]
+        cells += [spread([each.ready_s for each in starts]), spread([each.replica_ready_s for each in starts])]
+        cells.append(spread([each.rss_mib["order-1"] for each in starts]))
         table.add_row(str(size), *(number(each.median) if each is not None else "-" for each in cells))
     return table
 

@@ -31,7 +31,10 @@ def full_result() -> Result:
         for number in (1, 2, 3)
         for connections in (1, 32)
     ]
-    starts = [Start(round=1, size=size, ready_s=1.5, rss_mib={"order-1": 60.0}) for size in (LITTLE, MOST)]
+    starts = [
+        Start(round=1, size=size, ready_s=2.5, replica_ready_s=1.5, rss_mib={"order-1": 60.0})
+        for size in (LITTLE, MOST)
+    ]
     result = make_result(*samples, scale=[make_sample("trade", size=size) for size in (LITTLE, MOST)], starts=starts)
     result.goals = judge(result)
     return result
@@ -48,7 +51,7 @@ def test_medians_and_goals_are_shown_when_a_result_is_printed() -> None:
     lines = [" ".join(line.split()) for line in printed(full_result()).splitlines()]
     assert "trade 32 2,000 (1,000 to 3,000) 10.0 20.0 150" in lines
     assert "trade catalog 100, order-1 50" in lines
-    assert "5,000,000 orders, 20 stocks 1,000 150 1.50 60.0" in lines
+    assert "5,000,000 orders, 20 stocks 1,000 150 2.50 1.50 60.0" in lines
     assert "look-up, cached / bare FastAPI route, 32 connections >= 1 1.00 reached" in lines
     assert "catch-up, orders a second >= 20,000 - not measured" in lines
 
