@@ -71,9 +71,7 @@ class Sample(BaseModel):
 
 
 class Start(BaseModel):
-    """One start of a bazaar, until it was ready, and of one replica that was killed. rss_mib: of each process after
-    its loads, by name.
-    """
+    """One start of a bazaar, and of a replica that was killed. rss_mib: of each process after its loads, by name."""
 
     round: int
     size: Size
