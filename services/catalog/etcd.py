@@ -31,9 +31,10 @@ MAX_REQUEST_BYTES = 1_000_000  # and 1.5 MiB
 Part: TypeAlias = dict[str, Any]
 """A compare or an operation, as the gateway wants it."""
 
-NOT_EXECUTED = {3, 5, 7, 8, 9, 11, 12, 16}
-"""gRPC's codes with which etcd refuses a transaction before anybody sees it; 8 says too large, too many, or no room.
-All others, "request timed out" and "leader changed" above all, leave open what becomes of it."""
+NOT_EXECUTED = {3, 5, 7, 9, 11, 12, 16}
+"""gRPC's codes with which etcd refuses a transaction before anybody sees it. All others, "request timed out" and "leader
+changed" above all, leave open what becomes of it; 8 too: at its quota etcd has said "space exceeded" of writes it did.
+"""
 OUT_OF_RANGE = 11
 
 
