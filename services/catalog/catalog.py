@@ -172,7 +172,7 @@ class Catalog:
         if outcome != "committed":
             self.conflicts += 1
             await self._runtime.point("etcd.decide.conflict")
-            await asyncio.sleep(self._runtime.random.uniform(0, CONFLICT_PAUSE_S * attempt.conflicts))
+            await asyncio.sleep(self._runtime.random.uniform(0, CONFLICT_PAUSE_S * (attempt.conflicts - 1)))
             return False
         self.commit_seconds.add(self._runtime.monotonic() - began)
         await self._runtime.point("catalog.decide.committed")

@@ -3,8 +3,9 @@
 Keys and values are bytes; the gateway wants them in base64 and its 64-bit numbers as text. How a call can fail:
 
 - EtcdUnavailable: definite. A read that no endpoint answered, or a transaction that certainly was not executed.
-- EtcdUnknown: the transaction may have been executed, or may still be. It is never repeated here; only a linearizable
-  read can settle it, and only when the transaction cannot succeed any more.
+- EtcdUnknown: the transaction may have been executed, or may still be. That is what every answer but 200 and 400
+  means: a transaction that makes etcd reach its quota is executed, and answered with 429. It is never repeated here;
+  only a linearizable read can settle it, and only when the transaction cannot succeed any more.
 - EtcdCompacted: the read was of a revision that is forgotten.
 
 Every read is linearizable: it is a transaction without writes, which etcd answers only after it has heard from a
@@ -31,11 +32,7 @@ MAX_REQUEST_BYTES = 1_000_000  # and 1.5 MiB
 Part: TypeAlias = dict[str, Any]
 """A compare or an operation, as the gateway wants it."""
 
-NOT_EXECUTED = {3, 5, 7, 9, 11, 12, 16}
-"""gRPC's codes with which etcd refuses a transaction before anybody sees it. All others, "request timed out" and "leader
-changed" above all, leave open what becomes of it; 8 too: at its quota etcd has said "space exceeded" of writes it did.
-"""
-OUT_OF_RANGE = 11
+OUT_OF_RANGE = 11  # gRPC's code for a revision that is forgotten
 
 
 class EtcdUnavailable(Exception):
@@ -104,34 +101,43 @@ def end_of(prefix: str) -> str:
 
 
 class Etcd:
-    """One etcd cluster, by the addresses of its nodes. trouble: why the last call failed; None when it did not."""
+    """One etcd cluster, by the addresses of its nodes."""
 
     def __init__(self, client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float]) -> None:
-        self.trouble: str | None = None
+        self._reading: str | None = None  # why the last call of each kind failed
+        self._writing: str | None = None
         self._endpoints = [_Endpoint(client, url) for url in urls]
         self._clock = clock
         self._first = 0  # the one that answered last
+
+    @property
+    def trouble(self) -> str | None:
+        """What does not work at this moment, in words."""
+        return self._reading or self._writing
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the last transaction failed."""
+        return self._writing is not None
 
     async def read(self, *parts: Part) -> Result:
         """Read, all parts as of one moment. Raises EtcdUnavailable or EtcdCompacted."""
         deadline = self._clock() + ETCD_READS_S
         body = _body([], parts)
-        attempts = 0
-        while True:
+        for _ in range(2 * len(self._endpoints)):
             left = deadline - self._clock()
             if left <= 0:
-                raise EtcdUnavailable(self.trouble)
+                break
             try:
-                return await self._ask("/v3/kv/txn", body, min(left, ETCD_READ_S))
-            except PeerError as error:
-                self._failed(f"{error}")
-            except _Refused as refusal:
-                if refusal.code == OUT_OF_RANGE:
-                    raise EtcdCompacted(str(refusal)) from refusal
-                self._failed(str(refusal))
-            attempts += 1
-            if attempts >= 2 * len(self._endpoints):
-                raise EtcdUnavailable(self.trouble)
+                result = await self._ask(body, min(left, ETCD_READ_S))
+            except (PeerError, _Refused) as error:
+                if isinstance(error, _Refused) and error.code == OUT_OF_RANGE:
+                    raise EtcdCompacted(str(error)) from error
+                self._reading = self._failed(error)
+            else:
+                self._reading = None
+                return result
+        raise EtcdUnavailable(self._reading)
 
     async def change(self, compares: Sequence[Part], parts: Sequence[Part], otherwise: Sequence[Part] = ()) -> Result:
         """Do all of `parts` if every compare holds, else `otherwise`. Raises EtcdUnavailable or EtcdUnknown."""
@@ -139,18 +145,17 @@ class Etcd:
         body = _body(compares, parts, otherwise)
         for _ in self._endpoints:
             try:
-                return await self._ask("/v3/kv/txn", body, ETCD_WRITE_S)
+                result = await self._ask(body, ETCD_WRITE_S)
             except PeerRefused as error:
-                self._failed(str(error))  # nothing was sent: the next one may have it
-            except PeerError as error:
-                self._failed(str(error))
-                raise EtcdUnknown(self.trouble) from error
-            except _Refused as refusal:
-                self._failed(str(refusal))
-                if refusal.code in NOT_EXECUTED:
-                    raise EtcdUnavailable(self.trouble) from refusal
-                raise EtcdUnknown(self.trouble) from refusal
-        raise EtcdUnavailable(self.trouble)
+                self._writing = self._failed(error)  # nothing was sent: the next one may have it
+            except (PeerError, _Refused) as error:
+                self._writing = self._failed(error)
+                is_definite = isinstance(error, _Refused) and error.status == httpx.codes.BAD_REQUEST
+                raise (EtcdUnavailable if is_definite else EtcdUnknown)(self._writing) from error
+            else:
+                self._writing = None
+                return result
+        raise EtcdUnavailable(self._writing)
 
     async def compact(self, revision: int) -> None:
         """Forget what no read at this revision or a later one would see. It is only tried."""
@@ -159,9 +164,8 @@ class Etcd:
         except (PeerError, _Refused) as error:  # another catalog may have done so already
             log.debug("etcd's history was not compacted", reason=str(error))
 
-    async def _ask(self, path: str, body: bytes, timeout_s: float) -> Result:
-        answer = await self._endpoints[self._first].post(path, body, timeout_s)
-        self.trouble = None
+    async def _ask(self, body: bytes, timeout_s: float) -> Result:
+        answer = await self._endpoints[self._first].post("/v3/kv/txn", body, timeout_s)
         reads = [each["response_range"] for each in answer.get("responses", []) if "response_range" in each]
         return Result(
             bool(answer.get("succeeded")),
@@ -169,15 +173,17 @@ class Etcd:
             [[_key_value(each) for each in read.get("kvs", [])] for read in reads],
         )
 
-    def _failed(self, why: str) -> None:
-        self.trouble = f"etcd: {why}"
+    def _failed(self, error: Exception) -> str:
+        """Ask the others before this node is asked again."""
         self._first = (self._first + 1) % len(self._endpoints)
+        return f"etcd: {error}"
 
 
 class _Refused(Exception):
-    """A node answered with an error. code: gRPC's."""
+    """A node answered with an error. status: of HTTP; code: gRPC's."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, status: int, code: int, message: str) -> None:
+        self.status = status
         self.code = code
         super().__init__(message)
 
@@ -193,9 +199,10 @@ class _Endpoint(Peer):
             if reply.status == httpx.codes.OK:
                 _ = answer["header"]["revision"]
                 return dict(answer)
-            refusal = _Refused(int(answer.get("code", 2)), f"{self.url} says: {answer.get('message', 'an error')}")
+            said = f"{self.url} says: {answer.get('message', 'an error')}"
+            refusal = _Refused(reply.status, int(answer.get("code", 2)), said)
         except (ValueError, KeyError, TypeError, AttributeError):
-            refusal = _Refused(2, f"{self.url} gave an answer of status {reply.status} that is none of etcd's")
+            refusal = _Refused(500, 2, f"{self.url} gave an answer of status {reply.status} that is none of etcd's")
         raise refusal
 
 

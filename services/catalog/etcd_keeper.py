@@ -47,8 +47,9 @@ class Keeper:
         """
         reports = self._inventory.fsynced_heads
         news = {i: at for i, at in reports.items() if self._published.get(i) != at and i in self._replica_ids}
-        if news:
+        if news or self._etcd.is_read_only:  # a write that failed is followed by another: who else would find out?
             puts = [put(f"{self._keys.fsynced}{i}", str(at).encode()) for i, at in news.items()]
+            puts = puts or [put(self._keys.probe, b"")]
             result = await self._etcd.change([self._root.stands], [under(self._keys.fsynced), *puts])
             if not result.succeeded:
                 return result.revision  # the data set is over; the next refresh says so

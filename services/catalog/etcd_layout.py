@@ -8,6 +8,7 @@
     PREFIX/data/ID/sessions/SESSION   where the front-end listens, and whether its session was revoked
     PREFIX/data/ID/fsynced/REPLICA    what this replica has on its disk, as it last told some catalog
     PREFIX/data/ID/rebuilt            the mark of a rebuilt state
+    PREFIX/data/ID/probe              nothing: written to see whether etcd can be written to
 
 Everything but `root` lies under an id that is made for one rebuild, so that two of them cannot mix; `root` says which
 of them counts, and is written once.
@@ -43,6 +44,7 @@ class Keys:
         self.all = f"{top.data}{data}/"
         self.head = f"{self.all}head"
         self.mark = f"{self.all}rebuilt"
+        self.probe = f"{self.all}probe"
         self.stocks = f"{self.all}stocks/"
         self.log = f"{self.all}log/"
         self.sessions = f"{self.all}sessions/"

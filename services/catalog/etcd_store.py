@@ -38,12 +38,12 @@ from services.catalog.inventory import Inventory, Plan
 from services.catalog.shared_sessions import SharedSessions
 from services.catalog.store import Outcome, Saved
 from services.common.background import ends_process
-from services.common.batching import Batcher
+from services.common.batching import Batcher, BatcherFull
 from services.common.errors import IntegrityFailure, Unavailable
 from services.common.http import Peer
 from services.common.models import Head
 from services.common.runtime import Runtime
-from services.common.timing import ETCD_AGAIN_S
+from services.common.timing import ETCD_AGAIN_S, ETCD_READS_S
 
 MAX_FOLLOWED = 20_000  # further behind than that the whole state is read anew
 
@@ -146,7 +146,11 @@ class EtcdStore:
 
     async def refresh(self) -> None:
         """See `Store.refresh`."""
-        await self._refreshes.submit(None)
+        try:
+            async with asyncio.timeout(ETCD_READS_S):  # also for one that has to wait for the look before it
+                await self._refreshes.submit(None)
+        except (TimeoutError, BatcherFull) as error:
+            raise Unavailable(NOT_REACHED) from error
 
     async def _refresh(self, callers: Sequence[None]) -> list[None]:
         memory = self._known()

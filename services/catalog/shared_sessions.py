@@ -14,6 +14,7 @@ What `services.catalog.invalidation` promises holds here as well, by other means
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 from services.catalog.etcd_sessions import NOT_REACHED, Record, SessionRecords
 from services.catalog.invalidation import MAX_SESSIONS, Session, confirms
@@ -68,7 +69,10 @@ class SharedSessions:
         if not await confirms(self._connect(url), session_id):
             return None
         await self._runtime.point("etcd.session.confirmed")
-        return await self._records.add(session_id, url)
+        floor = await self._records.add(session_id, url)
+        with suppress(Unavailable):
+            await self._refresh()  # for our own next decision; another catalog's finds out when it fails
+        return floor
 
     async def renew(self, session_id: str) -> bool | None:
         """See `SessionBook.renew`. Raises Unavailable."""
