@@ -35,9 +35,10 @@ class CorkedTransport:
             self._transport.write(held)
 
     def write_eof(self) -> None:
-        """Send what is held, and no more."""
+        """Send what is held, and no more. TLS cannot close one direction alone: there the close tells the reader."""
         self.flush()
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Send what is held, then close."""

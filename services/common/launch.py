@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from fastapi import FastAPI
@@ -19,7 +21,9 @@ from services.common.runtime import Runtime
 from services.common.secret import BadSecret, load_secret
 from services.common.server import Listener, run, serve
 from services.common.settings import ServiceSettings
+from services.common.tls import BadTls, client_context, server_context, warn_of_end
 from services.common.tracing import set_up_tracing
+from services.common.transport import make_transport
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
@@ -30,7 +34,7 @@ def load_settings(kind: type[SettingsT]) -> SettingsT:
         return kind(_cli_parse_args=True)
     except ValidationError as error:
         lines = (f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors())
-        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.write("\n".join(line.removeprefix(": ") for line in lines) + "\n")
     except (SettingsError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
     raise SystemExit(2)
@@ -40,22 +44,24 @@ def launch(
     kind: type[SettingsT],
     named: Callable[[SettingsT], str],
     create_app: Callable[[SettingsT, Runtime, str], FastAPI],
-    listeners: Callable[[SettingsT, FastAPI], tuple[Listener, ...]] | None = None,
+    listeners: Callable[[SettingsT, FastAPI, ssl.SSLContext | None], tuple[Listener, ...]] | None = None,
 ) -> None:
     """Run a service until it is told to stop. named: its name in logs. listeners: other than its host and port."""
+    # A listener for other services has the context that `listeners` is given, if there is one.
     die_with_parent()
     settings = load_settings(kind)
     set_up_logs(named(settings), settings.log_level)
     set_up_tracing(named(settings))
 
     async def main() -> None:
-        app = create_app(settings, Runtime(), load_secret(settings.data_dir))
-        served = listeners(settings, app) if listeners else (Listener(app=app, host=settings.host, port=settings.port),)
+        runtime, tls = _with_tls(settings)
+        app = create_app(settings, runtime, load_secret(settings.data_dir, settings.secret_file))
+        served = listeners(settings, app, tls) if listeners else (_one(settings, app, tls),)
         await serve(*served, on_ready=_spare_collector)
 
     try:
         run(main)
-    except (BadSecret, DatabaseLocked, DiskFull) as error:
+    except (BadSecret, BadTls, DatabaseLocked, DiskFull) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(NO_ROOM_STATUS if isinstance(error, DiskFull) else 1) from None
     except IntegrityFailure as failure:
@@ -63,6 +69,19 @@ def launch(
         raise SystemExit(FAILED_STATUS) from None
     except asyncio.CancelledError:
         raise SystemExit(1) from None
+
+
+def _with_tls(settings: ServiceSettings) -> tuple[Runtime, ssl.SSLContext | None]:
+    """The world as these settings want it, and the context of listeners for other services. Raises BadTls."""
+    files = settings.tls
+    if files is None:
+        return Runtime(), None
+    warn_of_end(files)
+    return Runtime(transport=partial(make_transport, client_context(files))), server_context(files)
+
+
+def _one(settings: ServiceSettings, app: FastAPI, tls: ssl.SSLContext | None) -> Listener:
+    return Listener(app=app, host=settings.host, port=settings.port, tls=tls)
 
 
 def _spare_collector(_: object) -> None:

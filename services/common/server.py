@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -25,6 +26,7 @@ from uvicorn.server import ServerState
 from services.common.lifespan import Lifespan
 from services.common.logs import get_log
 from services.common.protocol import GuardedProtocol, Limits
+from services.common.tls import HANDSHAKE_S, SHUTDOWN_S
 
 log = get_log(__name__)
 # It warns of every malformed request; anyone could fill the log with those.
@@ -44,12 +46,13 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True)
 class Listener(Limits):
-    """An application and where it listens; port 0 means any free one. Limits are given by name."""
+    """An application and where it listens; port 0 means any free one. Limits are by name. tls: else plain HTTP."""
 
     app: ASGIApp
     host: str
     port: int
     drain_s: float = 5.0
+    tls: ssl.SSLContext | None = None
 
 
 async def serve(
@@ -146,8 +149,17 @@ class _Server:
         def make_protocol() -> GuardedProtocol:
             return GuardedProtocol(self._listener, config, self._state, self._lifespan.state)
 
+        tls: dict[str, Any] = {}
+        if self._listener.tls is not None:
+            tls = {
+                "ssl": self._listener.tls,
+                "ssl_handshake_timeout": HANDSHAKE_S,
+                "ssl_shutdown_timeout": SHUTDOWN_S,
+            }
         try:
-            return await asyncio.get_running_loop().create_server(make_protocol, sock=self._sock, backlog=BACKLOG)
+            return await asyncio.get_running_loop().create_server(
+                make_protocol, sock=self._sock, backlog=BACKLOG, **tls
+            )
         except OSError as error:
             raise CannotListen(self._listener, error) from error
 

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.common.durability import Durability
+from services.common.tls import TlsFiles
 
 MAX_REPLICAS = 9
 
@@ -67,6 +68,26 @@ class ServiceSettings(BaseSettings):
     port: Port
     data_dir: Path = Field(Path("data"), description="folder of the database files and the internal secret")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, and above")
+    secret_file: Path | None = Field(
+        None, description="file of the internal secret, which must exist; by default `secret` in the data folder"
+    )
+    tls_certificate: Path | None = Field(None, description="certificate (PEM) for internal traffic: with it, https://")
+    tls_key: Path | None = Field(None, description="its private key (PEM)")
+    tls_authority: Path | None = Field(None, description="certificate (PEM) of the authority that others must have")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        files = (self.tls_certificate, self.tls_key, self.tls_authority)
+        if any(files) and not all(files):
+            raise ValueError("--tls-certificate, --tls-key and --tls-authority go together: give all three or none")
+        return self
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files for internal traffic; None when it is plain HTTP."""
+        if self.tls_certificate is None or self.tls_key is None or self.tls_authority is None:
+            return None
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_authority)
 
 
 DurabilityField = Annotated[
@@ -145,4 +166,5 @@ class FrontEndSettings(ServiceSettings):
     @property
     def internal_url(self) -> str:
         """Where the catalog reaches this front-end."""
-        return self.advertised_url or f"http://{self.internal_host}:{self.internal_port}"
+        scheme = "http" if self.tls is None else "https"
+        return self.advertised_url or f"{scheme}://{self.internal_host}:{self.internal_port}"

@@ -35,7 +35,8 @@ class Reply(NamedTuple):
 class Transport(httpx.AsyncBaseTransport):
     """aiohttp's connections with errors that can be relied on. No proxy is taken from the environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without one, no https:// address is believed
         self._session: aiohttp.ClientSession | None = None
 
     async def exchange(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Reply:
@@ -68,9 +69,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _open(self) -> aiohttp.ClientSession:
         """Made with the first request, within the event loop."""
-        connector = aiohttp.TCPConnector(
-            limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        )
+        connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -87,6 +86,6 @@ def _parsed(url: str) -> URL:
     return URL(url)
 
 
-def make_transport() -> httpx.AsyncBaseTransport:
-    """A transport of the real world."""
-    return Transport()
+def make_transport(tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
+    """A transport of the real world. tls: for https:// addresses; without it they are not believed."""
+    return Transport(tls)

@@ -1,5 +1,7 @@
 """Run a front-end: `python -m services.front_end --help`."""
 
+import ssl
+
 from fastapi import FastAPI
 
 from services.common.launch import launch
@@ -8,14 +10,16 @@ from services.common.settings import FrontEndSettings
 from services.front_end.app import create_app
 
 
-def listeners(settings: FrontEndSettings, app: FastAPI) -> tuple[Listener, ...]:
+def listeners(settings: FrontEndSettings, app: FastAPI, tls: ssl.SSLContext | None) -> tuple[Listener, ...]:
     """The internal listener, then the public one: they start in this order and stop in reverse.
+
+    The public one is plain HTTP, whatever is spoken inside.
 
     The catalog calls back while the public application starts, and calls until the end of its lifespan has ended the
     session.
     """
     return (
-        Listener(app=app.state.internal, host=settings.internal_host, port=settings.internal_port),
+        Listener(app=app.state.internal, host=settings.internal_host, port=settings.internal_port, tls=tls),
         Listener(
             app=app,
             host=settings.host,

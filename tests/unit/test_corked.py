@@ -13,12 +13,16 @@ class Sent:
 
     def __init__(self) -> None:
         self.done: list[object] = []
+        self.has_eof = True
 
     def write(self, data: bytes) -> None:
         self.done.append(data)
 
     def close(self) -> None:
         self.done.append("closed")
+
+    def can_write_eof(self) -> bool:
+        return self.has_eof
 
     def write_eof(self) -> None:
         self.done.append("ended")
@@ -66,6 +70,14 @@ async def test_sent_before_the_end_when_something_is_held(
     getattr(corked, end)()
     await asyncio.sleep(0)
     assert sent.done == [b"last words", says]
+
+
+async def test_what_is_held_is_sent_when_there_is_no_end_of_one_direction(sent: Sent, corked: CorkedTransport) -> None:
+    """As with TLS."""
+    sent.has_eof = False
+    corked.write(b"last words")
+    corked.write_eof()
+    assert sent.done == [b"last words"]
 
 
 async def test_nothing_is_sent_any_more_when_it_was_aborted(sent: Sent, corked: CorkedTransport) -> None:

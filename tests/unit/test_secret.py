@@ -90,3 +90,15 @@ def test_secret_is_refused_when_it_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\xff" * 40)
     with pytest.raises(BadSecret, match=str(tmp_path)):
         load_secret(tmp_path)
+
+
+def test_secret_is_read_elsewhere_when_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shared").write_text("a-secret-of-several-hosts\n")
+    assert load_secret(tmp_path / "data", tmp_path / "shared") == "a-secret-of-several-hosts"
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_secret_is_made_when_the_named_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(BadSecret, match=str(tmp_path / "shared")):
+        load_secret(tmp_path / "data", tmp_path / "shared")
+    assert list(tmp_path.iterdir()) == []

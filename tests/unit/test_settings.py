@@ -9,6 +9,7 @@ import pytest
 
 from services.common.launch import load_settings
 from services.common.settings import CatalogSettings, FrontEndSettings, OrderSettings, ServiceSettings
+from services.common.tls import TlsFiles
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
@@ -187,3 +188,25 @@ def test_help_names_every_flag_and_ends_with_status_0(shell: Shell, capsys: pyte
     said = capsys.readouterr().out
     for flag in ("--host", "--port", "--data-dir", "--log-level", "--replicas", "--stocks", "--lost"):
         assert flag in said
+
+
+TLS = ("--tls-certificate", "a.crt", "--tls-key", "a.key", "--tls-authority", "authority.crt")
+
+
+def test_internal_traffic_is_encrypted_when_three_files_are_given(shell: Shell) -> None:
+    settings = shell.run(FrontEndSettings, "--replicas", REPLICAS, "--internal-host", "10.0.0.1", *TLS)
+    assert settings.tls == TlsFiles(Path("a.crt"), Path("a.key"), Path("authority.crt"))
+    assert settings.internal_url == "https://10.0.0.1:8021"
+
+
+@pytest.mark.parametrize("left_out", [0, 2, 4])
+def test_start_is_refused_when_a_file_for_tls_is_missing(shell: Shell, left_out: int) -> None:
+    flags = TLS[:left_out] + TLS[left_out + 2 :]
+    said = shell.refusal(CatalogSettings, "--replicas", REPLICAS, *flags)
+    assert said == (
+        "Value error, --tls-certificate, --tls-key and --tls-authority go together: give all three or none\n"
+    )
+
+
+def test_internal_traffic_is_plain_when_no_files_are_given(shell: Shell) -> None:
+    assert shell.run(CatalogSettings, "--replicas", REPLICAS).tls is None
