@@ -59,7 +59,7 @@ def main() -> int:
         again = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
         os.execve(sys.executable, again, {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606 - this very command
     if given.points:
-        return strike_everywhere(given.processes)
+        return strike_everywhere(given.processes, on_etcd=given.etcd)
     if given.bugs:
         return find_again(given.processes)
     if given.hunt is not None:
@@ -68,8 +68,8 @@ def main() -> int:
     seeds = range(int(first), int(last or first) + 1)
     skip = frozenset(int(number) for number in given.skip.split(",") if number)
     if given.shrink:
-        return shrink(Job(seeds[0], given.seconds, bug=given.bug))
-    total = _run([Job(seed, given.seconds, given.bug, skip) for seed in seeds], given)
+        return shrink(Job(seeds[0], given.seconds, bug=given.bug, on_etcd=given.etcd))
+    total = _run([Job(seed, given.seconds, given.bug, skip, on_etcd=given.etcd) for seed in seeds], given)
     return 1 if total.failed else 0
 
 
@@ -88,7 +88,7 @@ def _run(jobs: list[Job], given: argparse.Namespace) -> Total:
         if given.trace:
             print(f"trace {result.trace}")
         if result.problems:
-            _tell(result, given.seconds, given.bug)
+            _tell(result, given.seconds, given.bug, on_etcd=given.etcd)
             if given.bug:
                 break
         if given.report:
@@ -113,6 +113,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--trace", action="store_true", help="print the digest of everything that happened")
     parser.add_argument("--skip", default="", metavar="1,2,...", help="leave out the faults with these numbers")
     parser.add_argument("--shrink", action="store_true", help="find the faults that a failing seed cannot do without")
+    parser.add_argument("--etcd", action="store_true", help="two catalogs on a modelled etcd of three nodes")
     parser.add_argument("--points", action="store_true", help="strike at every point, before and after each step")
     parser.add_argument("--bugs", action="store_true", help="plant every bug and run the seed that is known to find it")
     parser.add_argument(
@@ -124,8 +125,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tell(result: Result, seconds: float, bug: str | None) -> None:
-    planted = f" --bug {bug}" if bug else ""
+def _tell(result: Result, seconds: float, bug: str | None, *, on_etcd: bool) -> None:
+    planted = (f" --bug {bug}" if bug else "") + (" --etcd" if on_etcd else "")
     replay = f"python -m tests.simulation {result.seed} --seconds {seconds:g}{planted}"
     print(f"seed {result.seed}: {len(result.problems)} violations")
     print(f"    its story: {replay} --story; which faults it takes: {replay} --shrink")

@@ -163,7 +163,14 @@ class Faults:
     def _lose_catalog(self, after_s: float) -> None:
         """Lose the catalog's disk, while every replica still has what it once acknowledged."""
         self.counts["lost disks"] += 1
-        self._down(self._world.processes["catalog"], after_s, wipe=True)
+        self._lose_state(after_s)
+
+    def _lose_state(self, after_s: float) -> None:
+        """End the catalogs, and lose what they keep."""
+        for catalog in self._world.catalogs:
+            self._down(catalog, after_s, wipe=True)
+        if self._world.etcd:
+            self._world.etcd.wipe()
 
     async def _calm(self) -> None:
         """Let all recover and catch up, with clients going on: afterwards every acknowledged order is everywhere."""
@@ -192,7 +199,7 @@ class Faults:
         self.counts["ambushes"] += 1
         self.counts["lost disks"] += 2
         self._down(leader, after_s, wipe=True)
-        self._down(self._world.processes["catalog"], after_s, wipe=True)
+        self._lose_state(after_s)
 
     def _down(self, process: Process, seconds: float, *, power: bool = False, wipe: bool = False) -> None:
         if process.life is None:
@@ -233,8 +240,8 @@ class Faults:
 
     def _at_point(self, process: Process, point: str) -> Blow | None:
         if point == "catalog.start.waited":  # rebuilt, and nothing decided yet
-            status = process.apps["8010"].state.catalog.status()
-            self.starts[status.generation] = status.head.position
+            status = next(iter(process.apps.values())).state.catalog.status()
+            self.starts.setdefault(status.generation, status.head.position)
         if self._ambush_s is not None and point == "order has answered POST /trades":
             after_s, self._ambush_s = self._ambush_s, None
             self._lose_leader_and_catalog(process, after_s)

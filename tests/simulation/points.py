@@ -23,12 +23,17 @@ SECONDS = 8.0
 Target = tuple[str, Blow]
 
 
-def strike_everywhere(processes: int) -> int:
+EMBEDDED_ONLY = "catalog.session."
+SHARED_ONLY = "etcd."
+"""How the points begin that are passed only where the state is, or is not, in etcd."""
+
+
+def strike_everywhere(processes: int, *, on_etcd: bool = False) -> int:
     """Do it, and print what was struck how often; 1 when a point was missed or something broke."""
-    points = named_points()
+    points = {point for point in named_points() if not point.startswith(EMBEDDED_ONLY if on_etcd else SHARED_ONLY)}
     struck: Counter[Target] = Counter()
     problems: list[str] = []
-    for result in run_jobs([Job(seed) for seed in range(SCOUTS)], processes):
+    for result in run_jobs([Job(seed, on_etcd=on_etcd) for seed in range(SCOUTS)], processes):
         points |= result.points
         problems += [f"seed {result.seed}: {problem}" for problem in result.problems]
     seeds = iter(range(1_000_000, 2_000_000))
@@ -37,7 +42,10 @@ def strike_everywhere(processes: int) -> int:
         if not missed:
             break
         chunks = [tuple(missed[i :: -(-len(missed) // AT_ONCE)]) for i in range(-(-len(missed) // AT_ONCE))]
-        jobs = [Job(seed, SECONDS, armed=chunk) for seed, chunk in zip(islice(seeds, len(chunks)), chunks, strict=True)]
+        jobs = [
+            Job(seed, SECONDS, armed=chunk, on_etcd=on_etcd)
+            for seed, chunk in zip(islice(seeds, len(chunks)), chunks, strict=True)
+        ]
         for result in run_jobs(jobs, processes):
             points |= result.points
             struck += result.struck

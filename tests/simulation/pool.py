@@ -24,6 +24,7 @@ class Job:
     bug: str | None = None
     skip: frozenset[int] = frozenset()
     armed: tuple[tuple[str, Blow], ...] = ()
+    on_etcd: bool = False
 
 
 class _TooLong(BaseException):
@@ -43,7 +44,7 @@ def _run(job: Job) -> Result:
     signal.alarm(LONGEST_S)
     try:
         with BUGS[job.bug][1]() if job.bug else contextlib.nullcontext():
-            return run_seed(job.seed, faults_s=job.seconds, skip=job.skip, armed=job.armed)
+            return run_seed(job.seed, faults_s=job.seconds, skip=job.skip, armed=job.armed, on_etcd=job.on_etcd)
     except _TooLong:
         return Result(job.seed, [f"the simulation did not end within {LONGEST_S} s"])
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from eval.history import Evidence, Operation, check
+from services.common.errors import Unavailable
 from services.common.models import Entry, Stock
 from tests.simulation.clients import Customer
 from tests.simulation.faults import Faults
@@ -47,11 +48,12 @@ def run_seed(
     faults_s: float = FAULTS_S,
     skip: Collection[int] = (),
     armed: Collection[tuple[str, Blow]] = (),
+    on_etcd: bool = False,
 ) -> Result:
     """Simulate one seed. Processes that die in it leave their tasks behind: run each seed in a process of its own."""
     with _quiet(), tempfile.TemporaryDirectory(prefix="bazaar-simulation-", dir=_memory()) as folder:
         loop = SimulatedLoop()
-        world = World(loop, seed, Path(folder))
+        world = World(loop, seed, Path(folder), on_etcd=on_etcd)
         faults = Faults(world, seed, skip=skip, armed=armed)
         try:
             return loop.run_until_complete(_simulate(world, faults, seed, faults_s))
@@ -78,6 +80,8 @@ async def _simulate(world: World, faults: Faults, seed: int, faults_s: float) ->
     quiet_since = loop.time()
     await asyncio.wait([asyncio.ensure_future(customer.live(quiet_since + QUIET_S)) for customer in crowd])
     await asyncio.sleep(REST_S)
+    if world.etcd:
+        await _up_to_date(world, faults)
     evidence = _evidence(world, faults, history, quiet_since)
     problems = [*faults.problems, *(check(evidence) if evidence else [])]
     counts = Counter(faults.counts)
@@ -105,8 +109,19 @@ def _is_level(world: World) -> bool:
     states = {name: next(iter(process.apps.values())).state for name, process in world.processes.items()}
     replicas = [state.replica for name, state in states.items() if name.startswith("order")]
     front_ends = [state.front_end for name, state in states.items() if name.startswith("front-end")]
-    is_ready = all(part.missing() is None for part in (states["catalog"].catalog, *replicas, *front_ends))
+    catalogs = [state.catalog for name, state in states.items() if name.startswith("catalog")]
+    is_ready = all(part.missing() is None for part in (*catalogs, *replicas, *front_ends))
     return is_ready and len({replica.log.fsynced_head.digest for replica in replicas}) == 1
+
+
+async def _up_to_date(world: World, faults: Faults) -> None:
+    """Let every catalog look at etcd, so that what it shows is what is there."""
+    for catalog in world.catalogs:
+        for app in catalog.apps.values():
+            try:
+                await app.state.catalog.refresh()
+            except Unavailable:
+                faults.say(f"{catalog.name} does not reach etcd although all faults have stopped")
 
 
 def _evidence(world: World, faults: Faults, history: list[Operation], quiet_since: float) -> Evidence | None:
@@ -117,11 +132,13 @@ def _evidence(world: World, faults: Faults, history: list[Operation], quiet_sinc
             log = next(iter(process.apps.values())).state.replica.log
             logs[name] = log._store.after(0, 10**9)
             initial = log.initial
-    catalog = world.processes["catalog"]
-    if catalog.life is None or not logs:
+    if any(catalog.life is None for catalog in world.catalogs) or not logs:
         faults.say("the catalog or all replicas are down although all faults have stopped")
         return None
-    stocks = next(iter(catalog.apps.values())).state.catalog.stocks().stocks
+    shown = [next(iter(catalog.apps.values())).state.catalog.stocks() for catalog in world.catalogs]
+    stocks = shown[0].stocks
+    if any(each != shown[0] for each in shown):
+        faults.say("the catalogs show different stocks")
     longest = max(logs.values(), key=len)
     decided_at = {entry.key: (entry.at + 1 - WALL_MS) / 1_000 for entry in longest}
     return Evidence(initial, logs, stocks, history, faults.starts, quiet_since, decided_at)

@@ -28,7 +28,7 @@ def shrink(job: Job) -> int:
                 begin += size
         print(f"{len(left)} faults are left", flush=True)
     skip = sorted(set(range(whole.faults)) - set(left))
-    planted = f" --bug {job.bug}" if job.bug else ""
+    planted = (f" --bug {job.bug}" if job.bug else "") + (" --etcd" if job.on_etcd else "")
     skipped = ",".join(map(str, skip))
     print(f"seed {job.seed} needs only the faults {left} of {whole.faults}; its story:")
     print(f"python -m tests.simulation {job.seed} --seconds {job.seconds:g}{planted} --story --skip {skipped}")

@@ -21,6 +21,7 @@ from services.common.settings import CatalogSettings, FrontEndSettings, OrderSet
 from services.front_end.app import create_app as create_front_end
 from services.order.app import create_app as create_order
 from tests.simulation.disk import SimulatedDisk
+from tests.simulation.etcd import ETCD, STORE, EtcdCluster
 from tests.simulation.loop import Life, SimulatedLoop, life_context
 from tests.simulation.network import SimulatedTransport, answer_of, message_of
 from tests.simulation.storage import CuttingVFS, Storage
@@ -30,6 +31,9 @@ WALL_MS = 1_700_000_000_000  # the time of day at which simulated time begins
 
 Blow = Literal["kill", "pause", "power cut"]
 """What can happen to a process at a point."""
+
+CATALOGS = {"catalog-1": "8010", "catalog-2": "8031"}
+"""Where etcd keeps the state; else there is one, and it is called `catalog`."""
 
 STOCKS = "name,price,quantity\nS0,10.50,3\nS1,11.50,8\nS2,12.50,20\nS3,13.50,60\n"
 
@@ -55,8 +59,18 @@ class Process:
 class World:
     """All processes, links and disks of one simulation, and everything that chance decides."""
 
-    def __init__(self, loop: SimulatedLoop, seed: int, folder: Path, *, replicas: int = 3, front_ends: int = 2) -> None:
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        seed: int,
+        folder: Path,
+        *,
+        replicas: int = 3,
+        front_ends: int = 2,
+        on_etcd: bool = False,
+    ) -> None:
         self.loop = loop
+        self.etcd = EtcdCluster(self) if on_etcd else None
         self.random = random.Random(seed)
         self.folder = folder
         self.trace = hashlib.sha256()
@@ -80,17 +94,24 @@ class World:
     def _lay_out(self, replicas: int, front_ends: int) -> None:
         orders = {i: f"http://127.0.0.1:{8010 + i}" for i in range(1, replicas + 1)}
         folder = self.folder
-        catalog = CatalogSettings(replicas=orders, data_dir=folder, stocks=folder / "stocks.csv")
-        self._add("catalog", "8010", partial(create_catalog, catalog, secret=SECRET))
+        store = STORE if self.etcd else None
+        catalog = CatalogSettings(replicas=orders, data_dir=folder, stocks=folder / "stocks.csv", store=store)
+        for name, port in CATALOGS.items() if self.etcd else [("catalog", "8010")]:
+            self._add(name, port, partial(create_catalog, catalog, secret=SECRET))
+        addresses = ",".join(f"http://127.0.0.1:{port}" for port in CATALOGS.values())
+        known: dict[str, Any] = {"catalog": addresses} if self.etcd else {}
         for i in orders:
-            order = OrderSettings(replicas=orders, data_dir=folder, replica_id=i)
+            order = OrderSettings(replicas=orders, data_dir=folder, replica_id=i, **known)
             self._add(f"order-{i}", str(8010 + i), partial(create_order, order, secret=SECRET))
         for k in range(1, front_ends + 1):
             name = f"front-end-{k}"
             front_end = FrontEndSettings(
-                replicas=orders, data_dir=folder, name=name, internal_port=8020 + k, cache_size=3
+                replicas=orders, data_dir=folder, name=name, internal_port=8020 + k, cache_size=3, **known
             )
             self._add(name, str(8000 + k), partial(create_front_end, front_end, secret=SECRET))
+        if self.etcd:
+            for name, port in ETCD.items():
+                self._add(name, port, partial(self.etcd.node, name))
 
     def _add(self, name: str, port: str, build: Callable[[Runtime], FastAPI]) -> None:
         process = Process(name, port, build, self.loop.create_future())
@@ -140,12 +161,14 @@ class World:
         for app in process.apps.values():
             self._graveyard.append(app)
             for part in ("catalog", "replica"):
-                if hasattr(app.state, part):
-                    _files_of(getattr(app.state, part)).close()
+                if hasattr(app.state, part) and (files := _files_of(getattr(app.state, part))) is not None:
+                    files.close()
         self.storage.thaw(database)
         if power:
             self.note(f"{self.storage.cut_power(database, self.random)} writes of {name} were not fsynced")
         process.apps = {}
+        if self.etcd and name in ETCD:
+            self.etcd.lost(name)
 
     def database_of(self, name: str) -> Path:
         """The database file of a process."""
@@ -167,6 +190,11 @@ class World:
             parked, life.parked = life.parked, []
             for callback, args, context in parked:
                 self.loop.call_soon(callback, *args, context=context)
+
+    @property
+    def catalogs(self) -> list[Process]:
+        """All catalogs."""
+        return [process for name, process in self.processes.items() if name.startswith("catalog")]
 
     def wipe(self, name: str) -> None:
         """Lose the disk of a process that is down."""
@@ -267,4 +295,4 @@ class World:
 
 
 def _files_of(part: Any) -> Any:
-    return part._store.file if hasattr(part, "_store") else part.log._store
+    return getattr(part._store, "file", None) if hasattr(part, "_store") else part.log._store
