@@ -12,7 +12,7 @@ import typer
 RESULTS = Path("eval/results")
 
 app = typer.Typer(
-    help="Measure latency, distance, the cache and crashes on a bazaar of their own, and plot them.",
+    help="Measure latency, distance, the cache and crashes on a bazaar of their own, simulate shards, and plot it all.",
     epilog="Examples: bazaar evaluate all --quick; bazaar evaluate latency; bazaar evaluate plot",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -133,6 +133,22 @@ def crash(
     from eval.crash.command import chosen_settings, run_command
 
     raise typer.Exit(run_command(chosen_settings(quick=quick, rounds=rounds, seed=seed), out, as_json=as_json))
+
+
+@app.command(epilog="Examples: bazaar evaluate scaling; bazaar evaluate scaling --seed 7 --json")
+def scaling(
+    quick: Quick = False,
+    seed: Seed = None,
+    bench: Annotated[
+        Path | None, typer.Option(help="Result of `bazaar bench` with the costs; the one that comes with this.")
+    ] = None,
+    out: Out = RESULTS / "scaling",
+    as_json: Json = False,
+) -> None:
+    """Simulate several shards and regions, fed with what `bazaar bench` measured of one: nothing is measured here."""
+    from eval.scaling.command import BENCH, chosen_settings, run_command
+
+    raise typer.Exit(run_command(chosen_settings(quick=quick, seed=seed), bench or BENCH, out, as_json=as_json))
 
 
 @app.command("all", epilog="Examples: bazaar evaluate all --quick; bazaar evaluate all")

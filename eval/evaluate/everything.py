@@ -18,11 +18,14 @@ import eval.distance.command as distance
 import eval.distance.plot
 import eval.latency.command as latency
 import eval.latency.plot
+import eval.scaling.command as scaling
+import eval.scaling.plot
 from client.console import make_console
 from eval.cache_replacement.results import Result as CacheResult
 from eval.crash.report import Report
 from eval.deliver import INTERRUPTED
 from eval.latency.results import LatencySettings, Result
+from eval.scaling.results import Result as ScalingResult
 from services.cluster.errors import CannotDo
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
@@ -46,6 +49,7 @@ def experiments() -> Iterator[Experiment]:
     yield Experiment("distance", _run_distance, _plotter(eval.distance.plot.plot_result, Result))
     yield Experiment("cache_replacement", _run_cache, _plotter(eval.cache_replacement.plot.plot_result, CacheResult))
     yield Experiment("crash", _run_crash, _plotter(eval.crash.plot.plot_result, Report))
+    yield Experiment("scaling", _run_scaling, _plotter(eval.scaling.plot.plot_result, ScalingResult))
 
 
 def run_all(out: Path, *, quick: bool, as_json: bool) -> int:
@@ -100,6 +104,10 @@ def _run_cache(quick: bool, out: Path, as_json: bool) -> int:
 
 def _run_crash(quick: bool, out: Path, as_json: bool) -> int:
     return crash.run_command(crash.chosen_settings(quick=quick), out, as_json=as_json)
+
+
+def _run_scaling(quick: bool, out: Path, as_json: bool) -> int:
+    return scaling.run_command(scaling.chosen_settings(quick=quick, seed=None), scaling.BENCH, out, as_json=as_json)
 
 
 def _plotter(plot: Callable[[ResultT, Path], object], kind: type[ResultT]) -> Callable[[Path, Path], object]:

@@ -41,7 +41,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"bazaar {command}" in result.stdout.partition("Example")[2]
 
 
-@pytest.mark.parametrize("command", ["latency", "distance", "all", "plot"])
+@pytest.mark.parametrize("command", ["latency", "distance", "scaling", "all", "plot"])
 def test_every_experiment_has_help_with_an_example(command: str) -> None:
     result = bazaar("evaluate", command, "--help")
     assert result.returncode == 0
