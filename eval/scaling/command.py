@@ -19,11 +19,12 @@ BENCH = Path(__file__).parents[1] / "results" / "bench" / "bench.json"
 
 def chosen_settings(*, quick: bool, seed: int | None) -> Settings:
     """What is simulated; quick: up to four shards, for a short time."""
-    settings = Settings(seed=random.SystemRandom().getrandbits(32) if seed is None else seed)
+    drawn = random.SystemRandom().getrandbits(32) if seed is None else seed
+    settings = Settings(seed=drawn, command=f"bazaar evaluate scaling{' --quick' if quick else ''} --seed {drawn}")
     if not quick:
         return settings
     small = {"shards": (1, 2, 4), "far_ms": (0.1, 10.0), "trades": 800, "skewed_warm_up_s": 0.3}
-    return settings.model_copy(update={**small, "command": f"{settings.command} --quick"})
+    return settings.model_copy(update=small)
 
 
 def run_command(settings: Settings, bench: Path, out: Path, *, as_json: bool) -> int:

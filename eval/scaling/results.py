@@ -23,7 +23,7 @@ the followers; the allocator of one sequence of order numbers.
 class Settings(Record):
     """What is simulated. delay_ms: one way, between two processes in one region; far_ms: between two regions."""
 
-    command: str = "bazaar evaluate scaling"
+    command: str
     seed: int
     shards: tuple[int, ...] = (1, 2, 4, 8, 16)
     front_ends: int = Field(2, description="for each shard")
