@@ -21,6 +21,7 @@ PASSED_OVER_MIN_S = 0.5
 PASSED_OVER_MAX_S = 8.0
 SHORT_CALL_S = 1.0
 QUESTION_S = 0.5  # a question is put to the next one when it was not answered by then
+TRY_S = 0.4  # what one that failed before may take, while another one works
 
 
 class _Candidate:
@@ -57,13 +58,15 @@ class Several(Peer):
         """See `Peer.call`; `timeout_s` is for all attempts together."""
         deadline = self._clock() + timeout_s
         failure: PeerError | None = None
-        candidates = self._in_order(is_short=timeout_s <= SHORT_CALL_S)
+        candidates, tried = self._in_order(is_short=timeout_s <= SHORT_CALL_S)
         for number, candidate in enumerate(candidates, 1):
             left = deadline - self._clock()
             if failure is not None and left <= 0:
                 break
             if message is None and number < len(candidates):
                 left = min(left, QUESTION_S)
+            if candidate is tried:
+                left = min(left, TRY_S)
             try:
                 result = await candidate.peer.call(path, answer, message, timeout_s=left)
             except PeerError as error:
@@ -81,23 +84,25 @@ class Several(Peer):
         assert failure is not None, "somebody was asked"
         raise failure
 
-    def _in_order(self, *, is_short: bool) -> list[_Candidate]:
+    def _in_order(self, *, is_short: bool) -> tuple[list[_Candidate], _Candidate | None]:
         """Those that work, in the order of their addresses; then those that failed, the one to be tried first first.
 
-        One that failed and whose pause is over takes its place again for this one call, if that is a short one.
+        Before them all, for this one call if it is a short one: one that failed, that would be preferred if it worked,
+        and whose pause is over.
         """
         now = self._clock()
-        works: list[_Candidate] = []
-        failed: list[_Candidate] = []
-        for candidate in self._candidates:
-            if candidate.again_at and is_short and now >= candidate.again_at and not works:
-                candidate.pass_over(now)  # others do not wait for what comes of it
-                works.append(candidate)
-            elif candidate.again_at:
-                failed.append(candidate)
-            else:
-                works.append(candidate)
-        return works + sorted(failed, key=lambda candidate: candidate.again_at)
+        works = [candidate for candidate in self._candidates if not candidate.again_at]
+        failed = sorted(
+            (candidate for candidate in self._candidates if candidate.again_at),
+            key=lambda candidate: candidate.again_at,
+        )
+        if works and is_short:
+            better = self._candidates[: self._candidates.index(works[0])]
+            tried = next((candidate for candidate in better if now >= candidate.again_at), None)
+            if tried is not None:
+                tried.pass_over(now)  # others do not wait for what comes of it
+                return [tried, *works], tried
+        return works + failed, None
 
 
 def service_at(client: httpx.AsyncClient, addresses: str, clock: Callable[[], float]) -> Peer:

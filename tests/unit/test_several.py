@@ -1,0 +1,238 @@
+"""One service at several addresses: who is asked, who is passed over, and what may be asked twice."""
+
+import asyncio
+import contextlib
+import random
+
+import httpx
+import pytest
+
+from services.common.http import Peer, PeerAnswered, PeerGone, PeerLost, PeerTimeout, make_client
+from services.common.models import GenerationAnswer, SessionAnswer, SessionRequest
+from services.common.runtime import Runtime
+from services.common.several import (
+    PASSED_OVER_MAX_S,
+    PASSED_OVER_MIN_S,
+    QUESTION_S,
+    SHORT_CALL_S,
+    TRY_S,
+    Several,
+    service_at,
+)
+from services.common.timing import LEVEL_S, REPORT_MAX_S
+from tests.support.fake_network import FakeNetwork, Fault, Handler, answer, failure
+from tests.support.fake_time import FakeClock, in_fake_time
+
+FIRST, SECOND = "http://a:1", "http://b:2"
+LONG_S = 2.5
+MESSAGE = SessionRequest(session="s", url="http://c:3")
+
+
+class Service:
+    """The same service at two addresses; each answers with its number as generation, or as the test wants."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.network = FakeNetwork()
+        self.asked: list[str] = []
+        self.status = {FIRST: 200, SECOND: 200}
+        for number, url in enumerate((FIRST, SECOND), 1):
+            self.network.serve(url, self._handler(number, url))
+        runtime = Runtime(monotonic=self.clock, random=random.Random(1), transport=lambda: self.network)
+        self.client = make_client(runtime)
+        self.peer = service_at(self.client, f"{FIRST},{SECOND}", self.clock)
+
+    def _handler(self, number: int, url: str) -> Handler:
+        async def handle(request: httpx.Request) -> httpx.Response:
+            self.asked.append(url)
+            if self.status[url] != 200:
+                return failure(self.status[url])
+            if request.method == "GET":
+                return answer(GenerationAnswer(generation=number, stocks=[]))
+            return answer(SessionAnswer(generation=number, outcome="renewed", floor=0))
+
+        return handle
+
+    async def ask(self, timeout_s: float = LONG_S) -> int | None:
+        """A question; gives who answered."""
+        return (await self.peer.call("/generation", GenerationAnswer, timeout_s=timeout_s)).generation
+
+    async def tell(self, timeout_s: float = LONG_S) -> int:
+        """A message; gives who answered."""
+        return (await self.peer.call("/sessions/renew", SessionAnswer, MESSAGE, timeout_s=timeout_s)).generation
+
+
+@in_fake_time
+async def test_one_address_is_a_plain_peer() -> None:
+    service = Service()
+    assert type(service_at(service.client, FIRST, service.clock)) is Peer
+    assert isinstance(service.peer, Several)
+    assert service.peer.url == FIRST
+
+
+@pytest.mark.parametrize("addresses", [f"{FIRST}/,{SECOND}/", f" {FIRST} , {SECOND}", f"{FIRST},,{SECOND},"])
+@in_fake_time
+async def test_addresses_may_be_written_carelessly(addresses: str) -> None:
+    service = Service()
+    service.peer = service_at(service.client, addresses, service.clock)
+    service.network.fault(FIRST, "refuses")
+    assert await service.ask() == 2
+
+
+@in_fake_time
+async def test_the_first_is_preferred_when_both_work() -> None:
+    service = Service()
+    assert [await service.ask() for _ in range(3)] + [await service.tell()] == [1, 1, 1, 1]
+
+
+@in_fake_time
+async def test_the_next_one_is_asked_in_the_same_call_when_the_first_refuses() -> None:
+    service = Service()
+    service.network.fault(FIRST, "refuses")
+    assert await service.ask() == 2
+    assert await service.tell() == 2
+    assert service.network.count(FIRST, "/sessions/renew") == 0, "it is remembered"
+
+
+@in_fake_time
+async def test_the_next_one_is_asked_in_the_same_call_when_the_first_says_503() -> None:
+    service = Service()
+    service.status[FIRST] = 503
+    assert await service.tell() == 2
+    assert service.asked == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(("fault", "error"), [("resets", PeerLost), ("hangs", PeerTimeout)])
+@in_fake_time
+async def test_a_message_is_not_repeated_when_its_outcome_is_unknown(fault: Fault, error: type[Exception]) -> None:
+    """What an answer of the second one says need not hold for what the first one did."""
+    service = Service()
+    service.network.fault(FIRST, fault)
+    with pytest.raises(error):
+        await service.tell()
+    assert service.asked == []
+    assert await service.tell() == 2, "the caller's next try goes to the next one"
+
+
+@pytest.mark.parametrize("status", [500, 504])
+@in_fake_time
+async def test_a_message_is_not_repeated_when_the_answer_is_an_indefinite_error(status: int) -> None:
+    service = Service()
+    service.status[FIRST] = status
+    with pytest.raises(PeerAnswered):
+        await service.tell()
+    assert service.asked == [FIRST]
+    assert await service.tell() == 2
+
+
+@pytest.mark.parametrize("status", [403, 404, 422])
+@in_fake_time
+async def test_an_answer_that_everybody_would_give_is_the_answer(status: int) -> None:
+    service = Service()
+    service.status[FIRST] = status
+    for _ in range(2):
+        with pytest.raises(PeerAnswered):
+            await service.ask()
+    assert service.asked == [FIRST, FIRST]
+
+
+@in_fake_time
+async def test_a_question_goes_on_to_the_next_one_when_the_first_hangs() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    began = service.clock()
+    assert await service.ask() == 2
+    assert service.clock() - began == pytest.approx(QUESTION_S)
+    assert await service.ask() == 2
+    assert service.clock() - began == pytest.approx(QUESTION_S)
+
+
+@in_fake_time
+async def test_all_attempts_together_take_no_longer_than_the_call_may() -> None:
+    service = Service()
+    for url in (FIRST, SECOND):
+        service.network.fault(url, "hangs")
+    began = service.clock()
+    with pytest.raises(PeerTimeout):
+        await service.ask(1.2)
+    assert service.clock() - began == pytest.approx(1.2)
+
+
+@in_fake_time
+async def test_the_failure_is_indefinite_when_one_attempt_was() -> None:
+    service = Service()
+    service.network.fault(FIRST, "resets")
+    service.network.fault(SECOND, "refuses")
+    with pytest.raises(PeerLost):
+        await service.ask()
+    service.network.fault(FIRST, "refuses")
+    with pytest.raises(PeerGone):
+        await service.ask()
+
+
+@in_fake_time
+async def test_one_that_failed_is_tried_again_by_a_short_call_when_its_pause_is_over() -> None:
+    service = Service()
+    service.network.fault(FIRST, "refuses")
+    assert await service.ask() == 2
+    service.network.fault(FIRST, None)
+    assert await service.ask(SHORT_CALL_S) == 2, "not yet"
+    await asyncio.sleep(PASSED_OVER_MIN_S + 0.01)
+    assert await service.ask(LONG_S) == 2, "not by a call that has much to lose"
+    assert await service.ask(SHORT_CALL_S) == 1
+    assert await service.ask(LONG_S) == 1, "it works again"
+
+
+@in_fake_time
+async def test_others_do_not_wait_for_the_call_that_tries_again() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    with pytest.raises(PeerTimeout):
+        await service.tell(SHORT_CALL_S)
+    await asyncio.sleep(PASSED_OVER_MIN_S + 0.01)
+    trying = asyncio.create_task(service.tell(SHORT_CALL_S))
+    await asyncio.sleep(0.01)
+    began = service.clock()
+    assert await service.tell(SHORT_CALL_S) == 2
+    assert service.clock() == began
+    with pytest.raises(PeerTimeout):
+        await trying
+
+
+@in_fake_time
+async def test_it_is_tried_less_and_less_often_while_it_fails() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    until = service.clock() + 120.0
+    while service.clock() < until:
+        with contextlib.suppress(PeerTimeout):
+            await service.tell(SHORT_CALL_S)
+        await asyncio.sleep(0.1)
+    tries = service.network.count(FIRST, "/sessions/renew")
+    assert 120 / (PASSED_OVER_MAX_S + 2) <= tries <= 120 / PASSED_OVER_MAX_S + 8
+
+
+@in_fake_time
+async def test_a_try_takes_little_of_the_time_in_which_a_replica_stays_level() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    with pytest.raises(PeerTimeout):
+        await service.tell(SHORT_CALL_S)
+    await asyncio.sleep(PASSED_OVER_MIN_S + 0.01)
+    began = service.clock()
+    with pytest.raises(PeerTimeout):
+        await service.tell(SHORT_CALL_S)
+    assert service.clock() - began == pytest.approx(TRY_S)
+    assert TRY_S + REPORT_MAX_S + REPORT_MAX_S < LEVEL_S
+
+
+@in_fake_time
+async def test_all_are_asked_when_all_have_failed() -> None:
+    service = Service()
+    for url in (FIRST, SECOND):
+        service.network.fault(url, "refuses")
+    for _ in range(3):
+        with pytest.raises(PeerGone):
+            await service.ask()
+    service.network.fault(SECOND, None)
+    assert await service.ask() == 2
