@@ -19,7 +19,8 @@ from services.cluster.errors import CannotDo
 from services.front_end.forwarder import BATCHES_IN_FLIGHT
 from tests.support.bench_results import make_result, make_sample
 
-COMMITTED = Path(__file__).parents[2] / "eval" / "results" / "scaling" / "scaling.json"
+ROOT = Path(__file__).parents[2]
+COMMITTED, DOCUMENT = ROOT / "eval/results/scaling/scaling.json", ROOT / "docs/scaling.md"
 
 COSTS = Costs(
     front_end=Cost(each_batch_us=1_000, each_trade_us=200),
@@ -242,3 +243,35 @@ def test_committed_result_is_whole_and_near_what_was_measured() -> None:
     assert result.settings.shards == (1, 2, 4, 8, 16)
     assert {each.measured.connections for each in result.checks} >= {1, 32, 128}
     assert all(abs(each.error) < 0.35 for each in result.checks)
+
+
+def test_document_has_the_figures_of_the_committed_result() -> None:
+    """docs/scaling.md is written by hand, so it is held against the result that it shows."""
+    result = Result.model_validate_json(COMMITTED.read_text(encoding="utf-8"))
+    text = DOCUMENT.read_text(encoding="utf-8")
+    rows = [
+        f"| {was.connections} | {was.per_second:,.0f} ({was.low:,.0f} to {was.high:,.0f}) | {now.per_second:,.0f} | "
+        f"{check.error:+.0%} | {was.p50_ms:.1f} | {now.p50_ms:.1f} | {was.p99_ms:.0f} | {now.p99_ms:.0f} |"
+        for check in result.checks
+        for was, now in [(check.measured, check.simulated)]
+    ]
+    rows += [
+        f"| {many} | {each.per_second:,.0f} | {each.p50_ms:.0f} | {each.busy['front-end']:.0%} | "
+        f"{each.busy['leader']:.0%} | {each.busy['catalog']:.0%} |"
+        for many, each in result.front_ends.items()
+    ]
+    for series in result.series:
+        if series.numbers == "own sequences":
+            cells = (
+                f"{each.per_second:,.0f} ({each.p50_ms:.0f}, {each.p99_ms:.0f})" for each in series.points.values()
+            )
+            rows.append(f"| {series.doors} | {series.popularity} | {' | '.join(cells)} |")
+        if series.few:
+            rows.append(f"| {', '.join(f'{each.p50_ms:.1f}' for each in series.few.values())} |")
+    for layout in dict.fromkeys(each.layout for each in result.distances):
+        found = [each for each in result.distances if each.layout == layout and each.far_ms in {1.0, 10.0, 40.0}]
+        rows.append(
+            "| " + " | ".join(f"{one.near_p50_ms:.0f} / {one.far_p50_ms:,.0f} ({one.per_second:,.0f})" for one in found)
+        )
+    assert [row for row in rows if row not in text] == []
+    assert f"`{result.settings.command}`" in text
