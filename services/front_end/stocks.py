@@ -83,14 +83,21 @@ class Stocks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read_through(self, name: str) -> StockPage:
-        """The answer of a fetch; for a joiner only one that was stored, for the rest see the rules in `cache`."""
+        """The answer of a fetch; for a joiner only one that was stored, for the rest see the rules in `cache`.
+
+        Who has joined one in vain begins its own: while a floor is above the catalog's head nothing is stored, and many
+        readers would have to wait for each other.
+        """
+        may_join = True
 
         async def attempt(left: float) -> StockPage | None:
+            nonlocal may_join
             async with self._cache.lock:
                 page = self._cache.take(name)  # somebody else's fetch may have brought it
                 if page is not None:
                     return page
-                joined = self._cache.joinable(name)
+                joined = self._cache.joinable(name) if may_join else None
+                may_join = joined is None
                 fetch = joined or self._cache.begin_fetch(name)
             task = self._fetches.get(fetch) or self._start(fetch, left)
             # Not `await task`: a reader who goes away must not take the fetch away from those who joined it.

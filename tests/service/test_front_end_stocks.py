@@ -154,6 +154,19 @@ async def test_state_before_the_trade_is_not_cached_between_its_announcement_and
 
 
 @in_fake_time
+async def test_many_readers_do_not_wait_for_each_other_while_an_announcement_came_to_nothing() -> None:
+    """Another catalog was faster, or the one that announced has died: the floor stays above the head for a while."""
+    async with FakeBazaar().running() as bazaar:
+        await bazaar.look_up("GameStart")
+        await bazaar.catalog.announce("GameStart")
+        bazaar.network.delay(CATALOG, 0.1)
+        began = bazaar.clock()
+        found = await asyncio.gather(*(bazaar.look_up("GameStart") for _ in range(100)))
+        assert set(found) == {(100, "miss")}
+        assert bazaar.clock() - began <= 0.3
+
+
+@in_fake_time
 async def test_answer_from_before_the_announcement_is_not_kept() -> None:
     async with FakeBazaar().running() as bazaar:
         late = asyncio.Event()
