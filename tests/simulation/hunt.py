@@ -12,7 +12,7 @@ from typing import TypedDict
 
 import pytest
 
-from tests.simulation.planted import BUGS
+from tests.simulation.planted import BUGS, ON_ETCD
 from tests.simulation.pool import Job, run_jobs
 
 FOUND = Path(__file__).with_name("found.json")
@@ -50,7 +50,9 @@ def hunt(last_seed: int, processes: int) -> int:
 
 def _first(bug: str, last_seed: int, processes: int) -> Found | None:
     for begin in range(0, last_seed + 1, AT_ONCE):
-        jobs = [Job(seed, bug=bug) for seed in range(begin, min(begin + AT_ONCE, last_seed + 1))]
+        jobs = [
+            Job(seed, bug=bug, on_etcd=bug in ON_ETCD) for seed in range(begin, min(begin + AT_ONCE, last_seed + 1))
+        ]
         failed = [result for result in run_jobs(jobs, processes) if result.problems]
         if failed:
             first = min(failed, key=lambda result: result.seed)
@@ -62,7 +64,7 @@ def find_again(processes: int) -> int:
     """Let every bug be found by its recorded seed or test; 1 when one is not found any more, or has neither."""
     found = load_found()
     missed = [bug for bug in BUGS if bug not in found]
-    jobs = [Job(found[bug]["seed"], bug=bug) for bug in BUGS if "seed" in found.get(bug, {})]
+    jobs = [Job(found[bug]["seed"], bug=bug, on_etcd=bug in ON_ETCD) for bug in BUGS if "seed" in found.get(bug, {})]
     for job, result in zip(jobs, run_jobs(jobs, processes, in_order=True), strict=True):
         says = result.problems[0][:LONGEST_WORDS] if result.problems else "NOT FOUND"
         print(f"{job.bug:36} seed {job.seed:3}  {says}", flush=True)

@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from services.catalog import rebuild
-from services.catalog.catalog import Catalog
+from services.catalog import etcd_rebuild, etcd_store, rebuild, shared_sessions
+from services.catalog.catalog import Catalog, _Attempt
+from services.catalog.etcd import Etcd, EtcdUnavailable, EtcdUnknown, is_at
+from services.catalog.etcd_layout import Root
+from services.catalog.etcd_sessions import SessionRecords
+from services.catalog.etcd_store import EtcdStore
 from services.catalog.invalidation import Session, Sessions
 from services.catalog.inventory import Inventory
+from services.catalog.shared_sessions import SharedSessions
 from services.common.database import Database
 from services.common.models import Entry
 from services.front_end import forwarder as forwarding
@@ -26,14 +31,18 @@ from services.order.replication import Replication
 Plant = Callable[[], "contextlib.AbstractContextManager[Any]"]
 
 BUGS: dict[str, tuple[str, Plant]] = {}
+ON_ETCD: set[str] = set()
+"""Those of them that break a rule of catalogs that share etcd."""
 
 
-def bug(says: str) -> Callable[[Callable[[], Iterator[None]]], Plant]:
+def bug(says: str, *, on_etcd: bool = False) -> Callable[[Callable[[], Iterator[None]]], Plant]:
     """Register a generator that plants a bug, under its name."""
 
     def register(plant: Callable[[], Iterator[None]]) -> Plant:
         made = contextlib.contextmanager(plant)
         BUGS[plant.__name__] = (says, made)
+        if on_etcd:
+            ON_ETCD.add(plant.__name__)
         return made
 
     return register
@@ -304,4 +313,166 @@ def fetch_that_never_asks_the_catalog() -> Iterator[None]:
         return True
 
     with patch.object(catalog_link.CatalogLink, "_catch_up", catch_up):
+        yield
+
+
+# Of catalogs that share etcd.
+
+
+@bug("a commit does not look whether a session was opened since the announcement", on_etcd=True)
+def sessions_not_compared() -> Iterator[None]:
+    with patch.object(etcd_store, "is_unchanged_since", lambda key, end, revision: is_at("nothing", 0)):
+        yield
+
+
+@bug("a commit does not look whether another catalog has decided", on_etcd=True)
+def head_not_compared() -> Iterator[None]:
+    with patch.object(etcd_store, "is_at", lambda key, revision: is_at("nothing", 0)):
+        yield
+
+
+@bug("a decision that begins again does not tell the caches again", on_etcd=True)
+def announced_once() -> Iterator[None]:
+    announce = SharedSessions.announce
+    told: dict[tuple[int, frozenset[str]], bool] = {}
+
+    async def once(self: SharedSessions, position: int, names: Any) -> int:
+        key = (id(asyncio.current_task()), frozenset(names))
+        if told.setdefault(key, False):
+            return self._records.revision
+        told[key] = True
+        return await announce(self, position, names)
+
+    with patch.object(SharedSessions, "announce", once):
+        yield
+
+
+@bug("a catalog answers from what it remembers", on_etcd=True)
+def reads_from_memory() -> Iterator[None]:
+    async def refresh(self: Catalog) -> None:
+        self._ready()
+
+    with patch.object(Catalog, "refresh", refresh):
+        yield
+
+
+@bug("etcd is asked for a session only now and then", on_etcd=True)
+def renewed_from_memory() -> Iterator[None]:
+    async def renew(self: SharedSessions, session_id: str) -> bool | None:
+        record = self._records.known.get(session_id)
+        return None if record is None or record.is_revoked else True
+
+    with patch.object(SharedSessions, "renew", renew):
+        yield
+
+
+@bug("a session is revoked, and its lease is not waited for", on_etcd=True)
+def revoked_and_not_waited_for() -> Iterator[None]:
+    async def wait_out(self: SharedSessions, session_id: str) -> None:
+        self._over.add(session_id)
+
+    with patch.object(SharedSessions, "_wait_out", wait_out):
+        yield
+
+
+@bug("a session is given up without being revoked", on_etcd=True)
+def given_up_and_not_revoked() -> Iterator[None]:
+    async def revoke(self: SharedSessions, record: Any) -> bool:
+        return True
+
+    with patch.object(SharedSessions, "_revoke", revoke):
+        yield
+
+
+@bug("a front-end that does not answer is passed over", on_etcd=True)
+def silence_is_consent() -> Iterator[None]:
+    tell = SharedSessions._tell
+
+    async def careless(self: SharedSessions, record: Any, change: Any) -> bool:
+        await tell(self, record, change)
+        return True
+
+    with patch.object(SharedSessions, "_tell", careless), patch.object(shared_sessions, "TELL_S", 0.05):
+        yield
+
+
+@bug("the floor of a session is not the head at its opening", on_etcd=True)
+def no_floor_at_the_opening() -> Iterator[None]:
+    add = SessionRecords.add
+
+    async def careless(self: SessionRecords, session_id: str, url: str) -> int | None:
+        return None if await add(self, session_id, url) is None else 0
+
+    with patch.object(SessionRecords, "add", careless):
+        yield
+
+
+@bug("a transaction without an answer is taken for one that was not executed", on_etcd=True)
+def lost_transaction_is_definite() -> Iterator[None]:
+    ended = _Attempt.ended
+
+    def careless(self: _Attempt, outcome: Any) -> None:
+        ended(self, outcome)
+        self.is_definite = True
+
+    with patch.object(_Attempt, "ended", careless):
+        yield
+
+
+@bug("a transaction without an answer is taken for one that was executed", on_etcd=True)
+def lost_transaction_is_committed() -> Iterator[None]:
+    commit = EtcdStore.commit
+
+    async def careless(self: EtcdStore, *args: Any) -> Any:
+        outcome = await commit(self, *args)
+        return "committed" if outcome == "unknown" else outcome
+
+    def apply(self: Inventory, plan: Any) -> None:
+        self.follow(plan.entries)
+
+    with patch.object(EtcdStore, "commit", careless), patch.object(Inventory, "apply", apply):
+        yield
+
+
+@bug("an etcd transaction without an answer is sent again, and the second answer is believed", on_etcd=True)
+def lost_transaction_is_repeated() -> Iterator[None]:
+    change = Etcd.change
+
+    async def stubborn(self: Etcd, *args: Any, **options: Any) -> Any:
+        for _ in range(5):
+            with contextlib.suppress(EtcdUnknown):
+                return await change(self, *args, **options)
+        raise EtcdUnavailable
+
+    with patch.object(Etcd, "change", stubborn):
+        yield
+
+
+@bug("a rebuild does not look whether another catalog rebuilds", on_etcd=True)
+def rebuilt_without_a_claim() -> Iterator[None]:
+    async def claim(self: EtcdStore, least: int) -> int:
+        return least
+
+    def stands(self: etcd_rebuild.Claims) -> Any:
+        return is_at("nothing", 0)
+
+    with (
+        patch.object(EtcdStore, "claim", claim),
+        patch.object(etcd_rebuild.Claims, "_stands", property(stands)),
+    ):
+        yield
+
+
+@bug("a rebuilt state is decided on at once, whatever sessions there were", on_etcd=True)
+def no_grace_on_etcd() -> Iterator[None]:
+    async def at_once(self: Catalog, saved: Any, sessions: Any) -> None:
+        return None
+
+    with patch.object(Catalog, "_wait_for_old_sessions", at_once):
+        yield
+
+
+@bug("a catalog does not notice that the data set was replaced", on_etcd=True)
+def root_not_compared() -> Iterator[None]:
+    with patch.object(Root, "stands", property(lambda self: is_at("nothing", 0))):
         yield
