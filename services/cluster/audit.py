@@ -26,6 +26,7 @@ from services.common.models import (
     Stock,
     StocksAnswer,
 )
+from services.common.several import service_at
 
 PATIENCE_S = 10.0  # for equal heads
 POLL_EVERY_S = 0.1
@@ -52,7 +53,9 @@ async def verify_cluster(cluster: Cluster, client: httpx.AsyncClient, patience_s
 class _Audit:
     def __init__(self, cluster: Cluster, client: httpx.AsyncClient) -> None:
         self._replicas = {each.name: Peer(client, each.internal_url) for each in cluster.of("order")}
-        self._catalog = Peer(client, cluster.catalog.internal_url)
+        self._catalog = service_at(
+            client, ",".join(each.internal_url for each in cluster.of("catalog")), time.monotonic
+        )
 
     async def run(self, patience_s: float) -> Verdict:
         rest = await self._wait_for_rest(patience_s)

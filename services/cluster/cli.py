@@ -58,9 +58,11 @@ DATA = Path("data")
 
 
 @app.command(
-    epilog="Examples: bazaar up; bazaar up --front-ends 2 --cache-size 0; bazaar up --data-dir /tmp/b --port 9000"
+    epilog="Examples: bazaar up; bazaar up --front-ends 2 --cache-size 0; bazaar up --data-dir /tmp/b --port 9000; "
+    "bazaar up --topology bazaar.toml --host a"
 )
 def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
+    context: typer.Context,
     data_dir: DataDir = DATA,
     port: Annotated[int, typer.Option(help="First of 30 ports; the first front-end's.", metavar="P")] = 8000,
     replicas: Annotated[int, typer.Option(min=1, max=9, help="How many order replicas.")] = 3,
@@ -84,12 +86,29 @@ def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
         Path | None,
         typer.Option(help="JSON file: who reaches whom by another address, for experiments.", metavar="FILE"),
     ] = None,
+    topology: Annotated[
+        Path | None,
+        typer.Option(help="TOML file: which service runs on which of several hosts.", metavar="FILE"),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Which host of the topology this is; found by its address.", metavar="NAME")
+    ] = None,
 ) -> None:
     """Start the whole bazaar, watch over it, and run until Ctrl-C (a second Ctrl-C kills at once)."""
+    from services.cluster.errors import UsageError
+    from services.cluster.hosts import plan_this_host
     from services.cluster.routes import read_routes
-    from services.cluster.topology import Settings, lost_ids
+    from services.cluster.topology import Settings, lost_ids, plan
     from services.cluster.up import run_up
 
+    if topology is not None:
+        given = [name for name in IN_TOPOLOGY if _is_given(context, name)]
+        if given:
+            flag = given[0].replace("_", "-")
+            raise UsageError(f"--{flag} does not go together with --topology: the file says it for all hosts")
+        raise typer.Exit(run_up(data_dir, plan_this_host(topology, host, restart=restart.value, lost=lost or [])))
+    if host is not None:
+        raise UsageError(f"--host {host}: it names a host of a --topology, and none is given")
     settings = Settings(
         port=port,
         replicas=replicas,
@@ -102,7 +121,33 @@ def up(  # noqa: PLR0913, PLR0917 - every flag is an argument
         control_host=control_host,
         routes=read_routes(routes) if routes is not None else {},
     )
-    raise typer.Exit(run_up(data_dir, settings))
+    raise typer.Exit(run_up(data_dir, plan(settings)))
+
+
+IN_TOPOLOGY = (
+    "port", "replicas", "front_ends", "cache_size", "durability", "catalog", "control_host", "routes",
+)  # fmt: skip
+"""Flags of `up` that a topology file makes needless."""
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+@app.command(epilog="Example: bazaar certs --topology bazaar.toml --out tls; to renew them, the same with --force")
+def certs(
+    topology: Annotated[Path, typer.Option(help="TOML file with the hosts.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Folder of the certificates, the keys and the secret.", metavar="DIR")],
+    days: Annotated[int, typer.Option(min=1, max=3_650, help="How long the hosts' certificates are good.")] = 397,
+    force: Annotated[
+        bool, typer.Option("--force", help="Renew the hosts' certificates; the authority and the secret stay.")
+    ] = False,
+) -> None:
+    """Make what the hosts of a topology need: an authority, a certificate for each, and the secret they share."""
+    from services.cluster.certs_command import make_certs
+
+    raise typer.Exit(make_certs(topology, out, days=days, force=force))
 
 
 @app.command(epilog="Examples: bazaar status; bazaar status --watch; bazaar status --json")
@@ -244,9 +289,10 @@ def demo(
 
 
 @app.command(
-    epilog="Examples: bazaar chaos; bazaar chaos --rounds 200 --seed 7; bazaar chaos --rounds 3 --partitions --json"
+    epilog="Examples: bazaar chaos; bazaar chaos --rounds 200 --seed 7; bazaar chaos --rounds 3 --partitions --json; "
+    "sudo bazaar chaos --hosts --rounds 50"
 )
-def chaos(
+def chaos(  # noqa: PLR0913, PLR0917 - every flag is an argument
     rounds: Annotated[int, typer.Option(min=1, max=100_000, help="Faults, one after the other.")] = 20,
     seed: Annotated[int | None, typer.Option(help="Draws the same faults again.")] = None,
     clients: Annotated[int, typer.Option(min=1, max=100, help="Clients at the same time.")] = 5,

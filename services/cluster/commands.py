@@ -106,18 +106,18 @@ async def _act(data_dir: Path, cluster: Cluster, name: str, action: Action) -> A
         except PeerAnswered as error:
             raise CannotDo(words(error)) from error
         except PeerError as error:
-            raise _not_running(data_dir) from error
+            raise _not_running(data_dir, cluster) from error
 
 
 async def _verify(data_dir: Path, cluster: Cluster) -> Verdict:
     async with internal_client(data_dir) as client:
         if all(service.head is None for service in (await _snapshot(cluster, client)).services):
-            raise _not_running(data_dir)
+            raise _not_running(data_dir, cluster)
         return await verify_cluster(cluster, client)
 
 
-def _not_running(data_dir: Path) -> NotRunning:
-    return NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {up_command(data_dir)}")
+def _not_running(data_dir: Path, cluster: Cluster) -> NotRunning:
+    return NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {up_command(data_dir, cluster)}")
 
 
 # What a customer does.

@@ -36,15 +36,21 @@ CELLS: dict[str, Callable[[ServiceView], str | Text]] = {
 }
 """Headings and what stands below them; the first seven fit an ordinary terminal."""
 
+HOST_CELL = "host"  # after the service, when there are several hosts
+
 
 def status_table(snapshot: Snapshot, width: int) -> Table:
     """One row for each service, for a terminal `width` characters wide."""
-    shown = list(CELLS) if width >= WIDE else list(CELLS)[:7]
+    cells = CELLS
+    if any(each.host is not None for each in snapshot.services):
+        first, *others = CELLS.items()
+        cells = dict([first, (HOST_CELL, lambda each: each.host or "-"), *others])
+    shown = list(cells) if width >= WIDE else list(cells)[:7]
     result = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for heading in shown:
         result.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
     for service in snapshot.services:
-        result.add_row(*(CELLS[heading](service) for heading in shown))
+        result.add_row(*(cells[heading](service) for heading in shown))
     return result
 
 
@@ -78,7 +84,10 @@ def watch_page(snapshot: Snapshot, width: int) -> list[Table | Text]:
 def hints(cluster: Cluster, snapshot: Snapshot, data_dir: Path) -> list[str]:
     """What a new user may do with a bazaar that has just started."""
     here = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
-    front_end = cluster.of("front-end")[0].url
+    front_end = next((each for each in cluster.own if each.kind == "front-end"), cluster.of("front-end")[0]).url
+    replicas = [each.name for each in cluster.own if each.kind == "order"]
+    leader = f"order-{snapshot.leader or 1}"
+    victim = leader if leader in replicas or not replicas else replicas[0]
     bazaar = program()
     return [
         "",
@@ -88,7 +97,7 @@ def hints(cluster: Cluster, snapshot: Snapshot, data_dir: Path) -> list[str]:
         f"logs     {data_dir}/logs/",
         f"try      {bazaar} load{here}",
         f"         {bazaar} buy {EXAMPLE} 1{here}",
-        f"         {bazaar} kill order-{snapshot.leader or 1}{here}",
+        f"         {bazaar} kill {victim}{here}",
         f"         {bazaar} status{here}",
         f"         {bazaar} verify{here}",
         "Ctrl-C stops it.",

@@ -56,9 +56,11 @@ def read_cluster(data_dir: Path) -> Cluster:
     return cluster
 
 
-def up_command(data_dir: Path) -> str:
-    """The command that starts the bazaar of this folder, to be shown to people."""
-    return f"{program()} up" + ("" if data_dir == Path("data") else f" --data-dir {data_dir}")
+def up_command(data_dir: Path, cluster: Cluster | None = None) -> str:
+    """The command that starts the bazaar of this folder, to be shown to people; `cluster` is what is known of it."""
+    place = "" if data_dir == Path("data") else f" --data-dir {data_dir}"
+    file = f" --topology {cluster.topology} --host {cluster.host}" if cluster is not None and cluster.topology else ""
+    return f"{program()} up{file}{place}"
 
 
 def program() -> str:

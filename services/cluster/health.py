@@ -118,9 +118,10 @@ def duration(milliseconds: int) -> str:
 
 def _blocked(services: Sequence[ServiceView], leader: int | None) -> str | None:
     """Why no trade can be done at this moment, None when it can."""
-    catalog = next((each for each in services if each.name == "catalog"), None)
-    if catalog is None or catalog.state != "running":
-        return f"the catalog is {_state(catalog)}, so nothing can be bought or sold"
+    catalogs = [each for each in services if _is_catalog(each)]
+    if not any(each.state == "running" for each in catalogs):
+        which = "no catalog runs" if len(catalogs) > 1 else f"the catalog is {_state(next(iter(catalogs), None))}"
+        return f"{which}, so nothing can be bought or sold"
     if not _catalog_answers(services):
         return "the catalog does not answer yet, so nothing can be bought or sold"
     if not any(each.name.startswith("front-end-") and each.state == "running" for each in services):
@@ -132,7 +133,11 @@ def _blocked(services: Sequence[ServiceView], leader: int | None) -> str | None:
 
 
 def _catalog_answers(services: Sequence[ServiceView]) -> bool:
-    return any(each.name == "catalog" and each.head is not None for each in services)
+    return any(_is_catalog(each) and each.head is not None for each in services)
+
+
+def _is_catalog(service: ServiceView) -> bool:
+    return service.name == "catalog" or service.name.startswith("catalog-")
 
 
 def _trouble(service: ServiceView) -> str | None:

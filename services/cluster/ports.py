@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from services.cluster.topology import HOST
+from services.cluster.topology import HOST, Listen
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,32 @@ class BusyPort:
     command: str
 
 
-def is_free(port: int) -> bool:
-    """Whether one can listen on this port of the loopback address now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def is_free(port: int, address: str = HOST) -> bool:
+    """Whether one can listen on this port now. An address that is none of this machine's is free: nobody is there."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        return True
+    with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind(where)
             probe.listen(1)
         except OSError as error:
             if error.errno in {errno.EADDRINUSE, errno.EACCES}:
                 return False
-            raise
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
         return True
 
 
-def busy_ports(ports: Iterable[tuple[int, str]]) -> list[BusyPort]:
-    """Those of `ports` (port, who wants it) that are taken, with their owners."""
-    taken = [(port, wanted_by) for port, wanted_by in ports if not is_free(port)]
+def busy_ports(listens: Iterable[Listen]) -> list[BusyPort]:
+    """Those of `listens` that are taken, with their owners."""
+    taken = [each for each in listens if not is_free(each.port, each.address)]
     if not taken:
         return []
     owners = listeners()
-    return [BusyPort(port, wanted_by, *_describe(owners.get(port))) for port, wanted_by in taken]
+    return [BusyPort(each.port, each.name, *_describe(owners.get(each.port))) for each in taken]
 
 
 def listeners() -> dict[int, int]:

@@ -29,7 +29,7 @@ class _Nothing(BaseModel):
 
 
 def restart(data_dir: Path, names: Sequence[str], *, rolling: bool) -> int:
-    """Have the supervisor stop these services (all, when none is named), gracefully, and start them again.
+    """Have the supervisor stop these services (all of this host, when none is named), gracefully, and start them again.
 
     rolling: one after the other, each only while all others do their work. Raises CannotDo and UsageError.
     """
@@ -38,13 +38,14 @@ def restart(data_dir: Path, names: Sequence[str], *, rolling: bool) -> int:
     for name in names:
         if name not in known:
             raise UsageError(f"there is no service {name}; the services are {', '.join(known)}")
-    chosen = list(dict.fromkeys(names)) or known
+    chosen = list(dict.fromkeys(names)) or [service.name for service in cluster.own]
     try:
         asyncio.run(_restart(data_dir, cluster.control, chosen, rolling=rolling))
     except PeerAnswered as error:
         raise CannotDo(words(error)) from error
     except PeerError as error:
-        raise NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {up_command(data_dir)}") from error
+        start = up_command(data_dir, cluster)
+        raise NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {start}") from error
     return 0
 
 

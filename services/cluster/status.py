@@ -19,6 +19,7 @@ from services.common.models import CatalogStatus, FrontEndStatus, ReplicaStatus
 __all__ = ["ProcessView", "ServiceView", "Snapshot", "take_snapshot"]
 
 ANSWER_S = 0.5
+FAR = "does not answer from here"
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -48,10 +49,12 @@ class Snapshot(BaseModel):
 async def take_snapshot(
     cluster: Cluster, client: httpx.AsyncClient, processes: Mapping[str, ProcessView] | None = None
 ) -> Snapshot:
-    """Ask every service. Without `processes` (no supervisor runs) their states are what the answers tell."""
+    """Ask every service. Those in `processes` are this supervisor's; the states of others are what answers tell."""
     ports = await asyncio.to_thread(listeners) if processes is None else {}
 
     async def view(service: Service) -> ServiceView:
+        if service.host != cluster.host:
+            return await _view(service, ProcessView(state="down", reason=FAR), client, is_guess=True)
         process = _found(service, ports) if processes is None else processes[service.name]
         return await _view(service, process, client, is_guess=processes is None)
 
@@ -71,10 +74,10 @@ async def take_snapshot(
 
 def _with_lag(services: Sequence[ServiceView]) -> list[ServiceView]:
     """How many positions each replica's answer was behind the catalog's; they were not given at the same moment."""
-    catalog = next((each.head for each in services if each.name == "catalog"), None)
-    if catalog is None:
+    positions = [each.head.position for each in services if each.role == "catalog" and each.head is not None]
+    if not positions:
         return list(services)
-    return [each.model_copy(update={"lag": _lag(each, catalog.position)}) for each in services]
+    return [each.model_copy(update={"lag": _lag(each, max(positions))}) for each in services]
 
 
 def _lag(service: ServiceView, end: int) -> int | None:
@@ -98,7 +101,7 @@ async def _view(service: Service, process: ProcessView, client: httpx.AsyncClien
         process = process.model_copy(update={"state": "running", "reason": None})
     role = service.kind if service.kind != "order" else None
     return ServiceView.model_validate(
-        {"role": role} | process.model_dump() | {"name": service.name, "url": service.url} | told
+        {"role": role} | process.model_dump() | {"name": service.name, "host": service.host, "url": service.url} | told
     )
 
 

@@ -1,7 +1,7 @@
 """All services of a bazaar: started in order, kept as the operator wants them, drained in the opposite order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -33,7 +33,9 @@ class Supervisor:
         *,
         grace_s: float = GRACE_S,
         announce: Announce = lambda _name, _text: None,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
+        self._elsewhere = elsewhere or {}  # services of other hosts, and which: theirs to start and to stop
         self._announce = announce
         self._groups = groups
         self._grace_s = grace_s
@@ -66,6 +68,8 @@ class Supervisor:
     async def act(self, name: str, action: Action) -> Child:
         """Do what the operator asks for. Raises NotFound and CannotDo."""
         child = self.children.get(name)
+        if name in self._elsewhere:
+            raise CannotDo(f"{name} runs on host {self._elsewhere[name]}: do it there")
         if child is None:
             raise NotFound(f"there is no such service; the services are {', '.join(self.children)}")
         if self._is_stopping:

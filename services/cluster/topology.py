@@ -1,5 +1,8 @@
 """Which processes a bazaar consists of: names, ports and command lines. Nothing here touches the world.
 
+A bazaar on one machine is planned here from its flags (`plan`), one on several from a file (topology_file.py); both
+are a `Cluster`, and nothing else tells them apart.
+
 With `--port P`: front-end-k is public on P+k-1 and internal on P+20+k, the control room on P+9, the catalog on P+10,
 order-i on P+10+i. All ports stay below 32768, where Linux begins to hand out ports to outgoing connections.
 """
@@ -7,13 +10,16 @@ order-i on P+10+i. All ports stay below 32768, where Linux begins to hand out po
 import re
 import sys
 from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.cluster.errors import UsageError
 from services.common.durability import Durability
+from services.common.tls import TlsFiles
 
 HOST = "127.0.0.1"
 EVERYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - what an operator may ask for, and how it is reached here
@@ -42,8 +48,13 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def _is_none(value: object) -> bool:
+    """What only a bazaar on several hosts has is not in the cluster.json of others."""
+    return value is None
+
+
 class Settings(Record):
-    """What `bazaar up` was asked for."""
+    """What `bazaar up` was asked for. `tls` are the files of this host."""
 
     port: int = 8000
     replicas: int = 3
@@ -55,33 +66,65 @@ class Settings(Record):
     lost: list[int] = []
     control_host: str = HOST
     routes: Routes = {}
+    store: str | None = Field(None, exclude_if=_is_none)
+    secret_file: Path | None = Field(None, exclude_if=_is_none)
+    tls: TlsFiles | None = Field(None, exclude_if=_is_none)
 
 
 class Service(Record):
-    """One process. `url` is where its callers reach it; `internal_url` answers status and readiness."""
+    """One process. `url` is where its callers reach it; `internal_url` answers status and readiness.
+
+    host: the name of the machine that runs it, when there are several. listen: the address it listens on, when that is
+    not that of its urls.
+    """
 
     name: str
     kind: Kind
     id: int
     url: str
     internal_url: str
+    host: str | None = Field(None, exclude_if=_is_none)
+    listen: str | None = Field(None, exclude_if=_is_none)
+
+
+class Listen(NamedTuple):
+    """An address and a port of this machine, and who listens there."""
+
+    address: str
+    port: int
+    name: str
 
 
 class Cluster(Record):
-    """A whole bazaar, as in cluster.json. `supervisor` is the process id of the last `bazaar up`."""
+    """A whole bazaar, as in cluster.json. `supervisor` is the process id of the last `bazaar up`.
+
+    host: which of several hosts this machine is; `control` and `supervisor` are its own. topology: the file that says.
+    """
 
     settings: Settings
     services: list[Service]
     control: str
     supervisor: int | None = None
+    host: str | None = Field(None, exclude_if=_is_none)
+    topology: Path | None = Field(None, exclude_if=_is_none)
 
     def of(self, kind: Kind) -> list[Service]:
         """The services of one kind, by id."""
         return [service for service in self.services if service.kind == kind]
 
     @property
+    def own(self) -> list[Service]:
+        """The services of this machine: all, when there is only one."""
+        return [service for service in self.services if service.host == self.host]
+
+    @property
+    def elsewhere(self) -> dict[str, str]:
+        """The services of other hosts, by name, and which."""
+        return {each.name: each.host for each in self.services if each.host is not None and each.host != self.host}
+
+    @property
     def catalog(self) -> Service:
-        """The catalog."""
+        """The catalog; of several, the one that everybody prefers."""
         return self.of("catalog")[0]
 
     def route(self, caller: Service, target: Service) -> str:
@@ -89,15 +132,27 @@ class Cluster(Record):
         return self.settings.routes.get(caller.name, {}).get(target.name, target.internal_url)
 
     @property
-    def ports(self) -> list[tuple[int, str]]:
-        """Every port that is listened on, with who does."""
-        ports = {(port_of(url), each.name) for each in self.services for url in (each.url, each.internal_url)}
-        return sorted(ports | {(port_of(self.control), "control room")})
+    def listens(self) -> list[Listen]:
+        """Everything that is listened on here, by port."""
+        urls = {(each, url) for each in self.own for url in (each.url, each.internal_url)}
+        listens = [Listen(each.listen or address_of(url), port_of(url), each.name) for each, url in urls]
+        control = Listen(self.settings.control_host, port_of(self.control), "control room")
+        return sorted([*listens, control], key=lambda each: each.port)
 
 
 def port_of(url: str) -> int:
     """The port in an address of ours."""
     return int(url.rpartition(":")[2])
+
+
+def address_of(url: str) -> str:
+    """The address in an address with scheme and port."""
+    return urlsplit(url).hostname or ""
+
+
+def url_at(address: str, port: int, scheme: str = "http") -> str:
+    """The other way round."""
+    return f"{scheme}://{f'[{address}]' if _is_ipv6(address) else address}:{port}"
 
 
 def plan(settings: Settings) -> Cluster:
@@ -141,21 +196,42 @@ def command(cluster: Cluster, service: Service, data_dir: Path) -> list[str]:
     settings = cluster.settings
     module = {"catalog": "services.catalog", "order": "services.order", "front-end": "services.front_end"}[service.kind]
     parts = [sys.executable, "-m", module, "--port", str(port_of(service.url)), "--data-dir", str(data_dir)]
+    parts += _of_host(settings, service)
     parts += ["--replicas", ",".join(f"{each.id}={cluster.route(service, each)}" for each in cluster.of("order"))]
     if service.kind == "catalog":
         if settings.catalog is not None:
             parts += ["--stocks", str(settings.catalog)]
         if settings.lost:
             parts += ["--lost", ",".join(str(replica_id) for replica_id in settings.lost)]
+        if settings.store is not None:
+            parts += ["--store", settings.store]
         return [*parts, "--durability", settings.durability]
-    parts += ["--catalog", cluster.route(service, cluster.catalog)]
+    parts += ["--catalog", ",".join(cluster.route(service, each) for each in cluster.of("catalog"))]
     if service.kind == "order":
         return [*parts, "--replica-id", str(service.id), "--durability", settings.durability]
+    internal = service.listen or address_of(service.internal_url)
+    if internal != HOST:
+        parts += ["--internal-host", internal]
     parts += ["--name", service.name, "--internal-port", str(port_of(service.internal_url))]
     advertised = cluster.route(cluster.catalog, service)
-    if advertised != service.internal_url:
+    scheme = "http" if settings.tls is None else "https"
+    if advertised != f"{scheme}://{internal}:{port_of(service.internal_url)}":  # what it would say by itself
         parts += ["--advertised-url", advertised]
     return [*parts, "--cache-size", str(settings.cache_size)]
+
+
+def _of_host(settings: Settings, service: Service) -> list[str]:
+    """What a service of one machine alone needs not be told."""
+    parts = []
+    listen = service.listen or address_of(service.url)
+    if listen != HOST:
+        parts += ["--host", listen]
+    if settings.secret_file is not None:
+        parts += ["--secret-file", str(settings.secret_file)]
+    if settings.tls is not None:
+        parts += ["--tls-certificate", str(settings.tls.certificate), "--tls-key", str(settings.tls.key)]
+        parts += ["--tls-authority", str(settings.tls.authority)]
+    return parts
 
 
 def _check(settings: Settings) -> None:
@@ -190,8 +266,19 @@ def _url(port: int) -> str:
 
 def _control_url(settings: Settings) -> str:
     """Where the commands reach the control room: not an address that means all of this machine's."""
-    host = EVERYWHERE.get(settings.control_host, settings.control_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port + CONTROL_OFFSET}"
+    return control_url(settings.control_host, settings.port + CONTROL_OFFSET)
+
+
+def control_url(address: str, port: int) -> str:
+    """Where a control room that listens on this address is reached."""
+    return url_at(EVERYWHERE.get(address, address), port)
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        return isinstance(ip_address(address), IPv6Address)
+    except ValueError:
+        return False
 
 
 def _service(kind: Kind, number: int, name: str, port: int) -> Service:

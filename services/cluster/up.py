@@ -28,7 +28,7 @@ from services.cluster.folder import find_cluster, supervisor_lock, write_cluster
 from services.cluster.links import internal_client, words
 from services.cluster.service_log import tail
 from services.cluster.supervisor import Supervisor
-from services.cluster.topology import KINDS, Cluster, Kind, Settings, command, plan, port_of
+from services.cluster.topology import KINDS, Cluster, Kind, command, port_of
 from services.common.http import Peer, PeerAnswered, PeerError
 from services.common.lifeline import SUPERVISOR_VARIABLE, die_with_parent
 from services.common.logs import set_up_logs
@@ -44,27 +44,27 @@ SAME_SIGNAL_S = 0.3  # `make` and a shell may each pass on the same signal: so s
 LAST_LINES = 10
 
 
-def run_up(data_dir: Path, settings: Settings) -> int:
-    """Run a bazaar until it is told to stop; gives the exit code. Raises CannotDo and UsageError."""
+def run_up(data_dir: Path, planned: Cluster) -> int:
+    """Run this host's part of a bazaar until it is told to stop; gives the exit code. Raises CannotDo."""
     die_with_parent()  # only when whoever starts it asks for that: an experiment, say
-    cluster = plan(settings).model_copy(update={"supervisor": os.getpid()})
+    cluster = planned.model_copy(update={"supervisor": os.getpid()})
     console = make_console()
     with supervisor_lock(data_dir):
         known = find_cluster(data_dir)
         preflight.check(data_dir, cluster, known)
-        if known is not None and settings.catalog is not None:
+        if known is not None and cluster.settings.catalog is not None and cluster.topology is None:
             console.print(f"note: {data_dir}/ has a bazaar already; it keeps its stocks, --catalog is not read")
-        _make_secret(data_dir)
+        _secret(data_dir, cluster)
         write_cluster(data_dir, cluster)
         set_up_logs("supervisor", "warning")
         with asyncio.Runner() as runner:
             return runner.run(_Up(cluster, data_dir, console).run())
 
 
-def _make_secret(data_dir: Path) -> None:
-    """A new folder has none, and whoever finds cluster.json there asks for it."""
+def _secret(data_dir: Path, cluster: Cluster) -> str:
+    """Made here when the folder is new: whoever finds cluster.json there asks for it. Raises CannotDo."""
     try:
-        load_secret(data_dir)
+        return load_secret(data_dir, cluster.settings.secret_file)
     except BadSecret as error:
         raise CannotDo(str(error)) from error
 
@@ -113,7 +113,8 @@ class _Up:
 
     async def run(self) -> int:
         async with internal_client(self._data_dir) as client:
-            supervisor = Supervisor([self._children(kind, client) for kind in KINDS], announce=self._announce)
+            groups = [self._children(kind, client) for kind in KINDS]
+            supervisor = Supervisor(groups, announce=self._announce, elsewhere=self._cluster.elsewhere)
             room = self._room = Room(self._cluster, supervisor, client, environment())
             async with self._listening(room, supervisor):
                 # `serve` catches signals too; catching them after it makes these ones count.
@@ -125,7 +126,7 @@ class _Up:
     async def _listening(self, room: Room, supervisor: Supervisor) -> AsyncIterator[None]:
         """Serve the control room during the body. Raises CannotDo when it cannot listen."""
         host = self._cluster.settings.control_host
-        app = create_listener(room, supervisor, load_secret(self._data_dir), host)
+        app = create_listener(room, supervisor, _secret(self._data_dir, self._cluster), host)
         listener = Listener(app=app, host=host, port=port_of(self._cluster.control), drain_s=1.0)
         listening = asyncio.Event()
         control = asyncio.create_task(
@@ -150,7 +151,8 @@ class _Up:
 
     async def _start(self, supervisor: Supervisor, room: Room) -> None:
         """Wait until the bazaar is up and show it, or until a signal. Raises CannotDo when it never will be."""
-        self._say(f"starting {len(supervisor.children)} services in {self._data_dir}/ ...")
+        here = "" if self._cluster.host is None else f" of host {self._cluster.host}"
+        self._say(f"starting {len(supervisor.children)} services{here} in {self._data_dir}/ ...")
         first = await self._first_of_start(supervisor, SLOW_START_S)
         if first is None:
             self._tell_missing(supervisor)
@@ -217,7 +219,8 @@ class _Up:
                 restart=self._cluster.settings.restart == "always",
                 announce=self._announce,
             )
-            for service in self._cluster.of(kind)
+            for service in self._cluster.own
+            if service.kind == kind
         ]
 
 

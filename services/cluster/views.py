@@ -21,6 +21,7 @@ class ServiceView(BaseModel):
     """One service: its process, and what it says of itself; what it does not say, now or ever, is null."""
 
     name: str
+    host: str | None = Field(None, exclude_if=lambda host: host is None)  # with several: which of them runs it
     pid: int | None
     url: str
     state: State

@@ -42,14 +42,14 @@ def test_services_are_listed_in_the_order_of_their_start() -> None:
 
 
 def test_no_two_listeners_share_a_port_when_the_bazaar_is_as_large_as_possible() -> None:
-    ports = plan(Settings(port=20_000, replicas=9, front_ends=9)).ports
-    assert len({port for port, _ in ports}) == len(ports) == 9 + 9 + 9 + 1 + 1
-    assert all(20_000 <= port < 20_030 for port, _ in ports)
+    listens = plan(Settings(port=20_000, replicas=9, front_ends=9)).listens
+    assert len({each.port for each in listens}) == len(listens) == 9 + 9 + 9 + 1 + 1
+    assert all(20_000 <= each.port < 20_030 and each.address == "127.0.0.1" for each in listens)
 
 
 @pytest.mark.parametrize("port", [1024, 32_738])
 def test_a_port_is_taken_when_the_whole_block_fits(port: int) -> None:
-    assert plan(Settings(port=port, replicas=9, front_ends=9)).ports[-1][0] < 32_768
+    assert plan(Settings(port=port, replicas=9, front_ends=9)).listens[-1].port < 32_768
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,9 @@ function makeCard(service, act) {
     });
     buttons.append(button);
   }
-  const heading = make("h3", { id: `name-${service.name}` }, service.name);
+  // With several hosts, which of them runs it.
+  const place = service.host === undefined ? "" : ` on ${service.host}`;
+  const heading = make("h3", { id: `name-${service.name}` }, service.name + place);
   card.append(heading, make("p", { class: "state" }), make("p", { class: "note" }), facts, buttons);
   return card;
 }
