@@ -6,7 +6,7 @@ from pathlib import Path
 from client.console import make_console
 from eval.chaos.plot import plot_timeline
 from eval.chaos.report import Report
-from eval.chaos.run import ChaosSettings, Run
+from eval.chaos.run import Run
 from eval.chaos.show import LiveRounds, print_report
 from eval.deliver import INTERRUPTED, deliver, exit_code, run_to_end
 from eval.interrupt import stop_on_signals
@@ -17,17 +17,15 @@ def new_seed() -> int:
     return random.SystemRandom().getrandbits(32)
 
 
-def chaos_command(settings: ChaosSettings, out: Path, *, as_json: bool) -> int:
-    """Run it, write `chaos.json` and `chaos.png`, show the report, and give the exit code. Raises CannotDo.
+def chaos_command(run: Run, out: Path, *, as_json: bool) -> int:
+    """Do it, write its result and its timeline, show the report, and give the exit code. Raises CannotDo.
 
     Ctrl-C ends the rounds and judges those so far; a second one ends at once.
     """
-    run = run_to_end(_run(Run(settings)))
-    if run is None:
+    if run_to_end(_run(run)) is None:
         return INTERRUPTED
-    report, history, started = run.report, run.history, run.started
+    report, history, started, name = run.report, run.history, run.started, run.settings.name
     assert report is not None
-    name = "chaos-partitions" if settings.partitions else "chaos"
 
     def plot(report: Report, folder: Path) -> None:
         plot_timeline(report, history.operations, started, folder / f"{name}.png")

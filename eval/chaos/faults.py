@@ -19,13 +19,17 @@ from services.cluster.status import Snapshot
 
 @dataclass
 class Blow:
-    """A fault as it struck. Times are monotonic seconds; downtime_s: until a process that ended answered again."""
+    """A fault as it struck. Times are monotonic seconds; downtime_s: until a process that ended answered again.
+
+    is_total: nothing could work before it was undone.
+    """
 
     hit: list[str]
     began: float
     undone: float = 0.0
     level: float = 0.0
     downtime_s: dict[str, float] = field(default_factory=dict)
+    is_total: bool = False
 
 
 class Faults:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+from client.bazaar import PATIENCE_S
 from client.errors import BazaarClientError
 from eval.witness import History, Witness
 from services.common.models import Order, Trade
@@ -25,6 +26,7 @@ class Customer:
 
     def __init__(self, witnesses: Sequence[Witness], stocks: Sequence[str], source: random.Random) -> None:
         self.done_since = 0.0  # when the last operation began that has ended
+        self.traded_since = 0.0  # when the last trade began that was new and has been decided
         self._witnesses = witnesses
         self._stocks = stocks
         self._random = source
@@ -67,20 +69,27 @@ class Customer:
             quantity=self._random.randint(1, MOST_PIECES),
         )
         self._trades.append(trade)
+        began = time.monotonic()
         is_twice = self._random.random() < TWICE
         witnesses = (self._witnesses[0], self._witnesses[-1]) if is_twice else (self._witnesses[0],)
-        await asyncio.gather(*(self._trade(trade, witness) for witness in witnesses))
+        if any(await asyncio.gather(*(self._trade(trade, witness) for witness in witnesses))):
+            self.traded_since = began
 
     async def _ask_again(self, trade: Trade) -> None:
-        """The same key again, now and then with other content, which must be rejected."""
+        """The same key again, by any front-end, now and then with other content, which must be rejected."""
         more = 1 if self._random.random() < OTHER_CONTENT else 0
-        await self._trade(trade.model_copy(update={"quantity": trade.quantity + more}), self._witnesses[0])
+        witness = self._random.choice(self._witnesses)
+        await self._trade(trade.model_copy(update={"quantity": trade.quantity + more}), witness)
 
-    async def _trade(self, trade: Trade, witness: Witness) -> None:
-        with suppress(BazaarClientError):
+    async def _trade(self, trade: Trade, witness: Witness) -> bool:
+        """Whether it was decided."""
+        try:
             result = await witness.trade(trade.type, trade.name, trade.quantity, trade.key)
-            if isinstance(result, Order):
-                self._numbers.append(result.number)
+        except BazaarClientError:
+            return False
+        if isinstance(result, Order):
+            self._numbers.append(result.number)
+        return True
 
 
 class Crowd:
@@ -97,9 +106,16 @@ class Crowd:
             while any(customer.done_since < now for customer in self._customers):
                 await self._history.news()
 
+    async def everybody_traded(self, since: float) -> None:
+        """Return when each client has begun a new trade since then, and had it decided."""
+        while any(customer.traded_since < since for customer in self._customers):
+            await self._history.news()
+
 
 @asynccontextmanager
-async def trading(urls: Sequence[str], count: int, history: History, seed: int) -> AsyncIterator[Crowd]:
+async def trading(
+    urls: Sequence[str], count: int, history: History, seed: int, patience_s: float = PATIENCE_S
+) -> AsyncIterator[Crowd]:
     """So many clients act during the body; at its end, each ends what it has under way."""
     stop = asyncio.Event()
     turned = [[*urls[first:], *urls[:first]] for first in range(len(urls))]
@@ -109,7 +125,9 @@ async def trading(urls: Sequence[str], count: int, history: History, seed: int) 
         for number in range(count):
             witnesses = [
                 await stack.enter_async_context(
-                    Witness(f"client-{number + 1}", history, *turned[(number + more) % len(urls)])
+                    Witness(
+                        f"client-{number + 1}", history, *turned[(number + more) % len(urls)], patience_s=patience_s
+                    )
                 )
                 for more in (0, 1)
             ]

@@ -102,5 +102,6 @@ def _draw(
 
 
 def _label(each: Round) -> str:
-    hits = f" ({each.hit[0]})" if each.hit[0][-1].isdigit() and len(each.hit) == 1 else ""
+    is_news = len(each.hit) == 1 and each.hit[0][-1].isdigit() and each.hit[0] not in each.kind
+    hits = f" ({each.hit[0]})" if is_news else ""
     return f"{each.number} {each.kind}{hits}"

@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 
 from client.bazaar import PATIENCE_S
 from client.latency import percentile
+from eval.bench.results import Spread
+from eval.bench.statistics import spread
 from eval.history import Kind, Operation
 from eval.machine import Machine
 
@@ -38,7 +40,8 @@ class Round(BaseModel):
     """One fault. Seconds count from the start of the run.
 
     longest_ms: the longest wait of any client, by kind of operation. first_trade_ms: from the fault to the answer of
-    the first trade that was new after it. noticed_ms: until a front-end selected another leader.
+    the first trade that was new after it. everybody_ms: until that was so for each client. noticed_ms: until a
+    front-end selected another leader.
     """
 
     number: int
@@ -50,12 +53,16 @@ class Round(BaseModel):
     longest_ms: dict[Kind, float]
     trade_waits_ms: list[float] = Field(exclude=True)
     first_trade_ms: float | None
+    everybody_ms: float | None = None
     noticed_ms: float | None
     downtime_ms: dict[str, float]
 
 
 class Summary(BaseModel):
-    """All rounds of one kind. The waits are those of trades; beyond_downtime_ms: the worst, less the catalog's."""
+    """All rounds of one kind. The waits are those of trades; beyond_downtime_ms: the worst, less the catalog's.
+
+    first_trade_ms, everybody_ms: the median, the least and the most of the rounds; see `Round`.
+    """
 
     kind: str
     rounds: int
@@ -64,6 +71,8 @@ class Summary(BaseModel):
     worst_ms: float | None
     downtime_ms: float | None
     beyond_downtime_ms: float | None
+    first_trade_ms: Spread | None
+    everybody_ms: Spread | None
     target: str
     is_met: bool | None
 
@@ -108,11 +117,26 @@ def longest_ms(operations: Iterable[Operation]) -> dict[Kind, float]:
 
 def first_trade_ms(operations: Sequence[Operation], began: float) -> float | None:
     """From a fault until a trade with a key that nobody had sent before was answered: one that had to be decided."""
+    ends = _first_trades(operations, began)
+    return round((min(ends.values()) - began) * 1_000, 1) if ends else None
+
+
+def everybody_ms(operations: Sequence[Operation], began: float) -> float | None:
+    """From a fault until each client had an answer to such a trade."""
+    ends = _first_trades(operations, began)
+    return round((max(ends.values()) - began) * 1_000, 1) if ends else None
+
+
+def _first_trades(operations: Sequence[Operation], began: float) -> dict[str, float]:
+    """When the first trade of each client was answered that was new after `began`."""
     recent = operations[bisect.bisect_left(operations, began - 2 * PATIENCE_S, key=lambda each: each.began) :]
     trades = [each for each in recent if each.kind == "trade"]
     old = {each.key for each in trades if each.began < began}
-    ends = [each.ended for each in trades if each.key not in old and each.status]
-    return round((min(ends) - began) * 1_000, 1) if ends else None
+    ends: dict[str, float] = {}
+    for each in trades:
+        if each.key not in old and each.status in {201, 409}:
+            ends[each.client] = min(each.ended, ends.get(each.client, each.ended))
+    return ends
 
 
 def summarise_rounds(rounds: Sequence[Round], *, has_targets: bool) -> list[Summary]:
@@ -149,6 +173,8 @@ def _summarise(kind: str, rounds: Sequence[Round], target: Target) -> Summary:
         rounds=len(rounds),
         trades=len(waits),
         downtime_ms=max(downtimes, default=None),
+        first_trade_ms=spread([each.first_trade_ms for each in rounds if each.first_trade_ms is not None]),
+        everybody_ms=spread([each.everybody_ms for each in rounds if each.everybody_ms is not None]),
         target=", ".join(f"{LABELS[name]} {limit:g}" for name, limit in wanted.items()),
         is_met=is_met if wanted else None,
         **figures,

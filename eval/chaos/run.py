@@ -6,45 +6,52 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from eval.chaos.faults import Blow, Faults
-from eval.chaos.judge import problems_on_disk
+from eval.chaos.faults import Blow
 from eval.chaos.load import Crowd, trading
-from eval.chaos.network import Network
-from eval.chaos.report import Report, Round, between, first_trade_ms, longest_ms, summarise_rounds, wait_ms
-from eval.chaos.scenarios import Scenario, draw
+from eval.chaos.report import (
+    Report,
+    Round,
+    between,
+    everybody_ms,
+    first_trade_ms,
+    longest_ms,
+    summarise_rounds,
+    wait_ms,
+)
+from eval.chaos.scenarios import Scenario
+from eval.chaos.stage import OneMachine, Stage, World
 from eval.machine import describe_machine
-from eval.processes import Failed, Processes, free_block, running
+from eval.processes import Failed
 from eval.witness import History
-from services.cluster.audit import verify_cluster
-from services.cluster.topology import Settings, plan
 
 QUIET_OPERATIONS = 20  # of each client, after the last fault
-REST_S = 30.0  # for the heads to be equal in the end
 
 
 @dataclass(frozen=True)
 class ChaosSettings:
-    """What was asked for."""
+    """What was asked for. command: the command line that does the same; name: of the result's files."""
 
     rounds: int
     seed: int
     clients: int
-    front_ends: int
-    partitions: bool
-    port: int | None = None
+    command: str
+    name: str = "chaos"
 
-    @property
-    def command(self) -> str:
-        """The command line that does the same."""
-        flags = f"--rounds {self.rounds} --seed {self.seed} --clients {self.clients} --front-ends {self.front_ends}"
-        return f"bazaar chaos {flags}" + (" --partitions" if self.partitions else "")
+
+def on_one_machine(
+    rounds: int, seed: int, clients: int, front_ends: int, port: int | None, *, partitions: bool
+) -> "Run":
+    """A run on the processes of one `bazaar up`."""
+    flags = f"--rounds {rounds} --seed {seed} --clients {clients} --front-ends {front_ends}"
+    command = f"bazaar chaos {flags}" + (" --partitions" if partitions else "")
+    settings = ChaosSettings(rounds, seed, clients, command, "chaos-partitions" if partitions else "chaos")
+    return Run(settings, OneMachine(seed, front_ends, port, partitions=partitions))
 
 
 @dataclass
@@ -52,6 +59,7 @@ class Run:
     """What a run is made of, while it goes on."""
 
     settings: ChaosSettings
+    stage: Stage
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     on_scenario: Callable[[Scenario], None] = lambda _: None
     on_round: Callable[[Round], None] = lambda _: None
@@ -69,8 +77,7 @@ class Run:
         data_dir = Path(tempfile.mkdtemp(prefix="bazaar-chaos-"))
         try:
             quiet_since = await self._rage(data_dir)
-            cluster = plan(Settings(front_ends=self.settings.front_ends))
-            self.problems += problems_on_disk(data_dir, cluster, self.history.operations, quiet_since)
+            self.problems += self.stage.problems_on_disk(data_dir, self.history.operations, quiet_since)
             self.report = self._report()
             if not self.report.passed:
                 self.kept = data_dir
@@ -81,35 +88,45 @@ class Run:
 
     async def _rage(self, data_dir: Path) -> float:
         """The part in which there is a bazaar; gives the moment since which all was quiet."""
-        async with self._bazaar(data_dir) as (processes, network):
-            urls = [service.url for service in processes.cluster.of("front-end")]
-            async with trading(urls, self.settings.clients, self.history, self.settings.seed) as crowd:
+        settings = self.settings
+        async with self.stage.bazaar(data_dir) as world:
+            async with trading(
+                world.urls, settings.clients, self.history, settings.seed, self.stage.patience_s
+            ) as crowd:
                 self.started = time.monotonic()
                 quiet_since = float("inf")
                 try:
-                    await self._rounds(Faults(processes, network), crowd)
+                    await self._rounds(world, crowd)
                     quiet_since = time.monotonic()
                     await crowd.everybody_done(QUIET_OPERATIONS)
                 except Failed as failure:
                     self.problems.append(str(failure))
-            verdict = await verify_cluster(processes.cluster, processes.client, REST_S)
-            self.verify = verdict.summary
-            self.problems += [f"verify: {problem}" for problem in verdict.problems]
+            self.verify, problems = await world.verify()
+            self.problems += [f"verify: {problem}" for problem in problems]
             return quiet_since
 
-    async def _rounds(self, faults: Faults, crowd: Crowd) -> None:
-        scenarios = draw(self.settings.seed, self.settings.front_ends, partitions=self.settings.partitions)
-        for number, scenario in enumerate(islice(scenarios, self.settings.rounds), start=1):
+    async def _rounds(self, world: World, crowd: Crowd) -> None:
+        for number, scenario in enumerate(islice(self.stage.scenarios(), self.settings.rounds), start=1):
             if self.stop.is_set():
                 return
             self.on_scenario(scenario)
             await crowd.everybody_done()
             wall, now = time.time(), time.monotonic()
-            blow = await faults.strike(scenario)
-            await crowd.everybody_done()
+            blow = await world.strike(scenario)
+            await crowd.everybody_traded(blow.began)
             struck_at = wall + blow.began - now
-            self.rounds.append(self._round(number, scenario, blow, faults.noticed_ms(struck_at)))
+            self.rounds.append(self._round(number, scenario, blow, world.noticed_ms(struck_at)))
+            self._check_bound(self.rounds[-1], blow)
             self.on_round(self.rounds[-1])
+
+    def _check_bound(self, each: Round, blow: Blow) -> None:
+        """Everybody trades again in time: after the fault, or after its end where nobody could trade before."""
+        bound_s = self.stage.bound_s
+        if bound_s is None or each.everybody_ms is None:
+            return
+        waited_s = each.everybody_ms / 1_000 - (blow.undone - blow.began if blow.is_total else 0.0)
+        if waited_s > bound_s:
+            self.problems.append(f"K9: round {each.number}, {each.kind}: a client did not trade for {waited_s:.1f} s")
 
     def _round(self, number: int, scenario: Scenario, blow: Blow, noticed_ms: float | None) -> Round:
         operations = between(self.history.operations, blow.began, blow.level)
@@ -123,23 +140,10 @@ class Run:
             longest_ms=longest_ms(operations),
             trade_waits_ms=[wait_ms(each) for each in operations if each.kind == "trade"],
             first_trade_ms=first_trade_ms(self.history.operations, blow.began),
+            everybody_ms=everybody_ms(self.history.operations, blow.began),
             noticed_ms=noticed_ms,
             downtime_ms={name: round(seconds * 1_000, 1) for name, seconds in blow.downtime_s.items()},
         )
-
-    @asynccontextmanager
-    async def _bazaar(self, data_dir: Path) -> AsyncIterator[tuple[Processes, Network | None]]:
-        """A running bazaar, and the network between its processes when that is to be cut."""
-        port = self.settings.port or free_block()
-        wanted = Settings(port=port, front_ends=self.settings.front_ends)
-        network = Network(plan(wanted)) if self.settings.partitions else None
-        try:
-            routes = await network.open() if network is not None else {}
-            async with running(wanted.model_copy(update={"routes": routes}), data_dir) as processes:
-                yield processes, network
-        finally:
-            if network is not None:
-                await network.close()
 
     def _report(self) -> Report:
         operations, errors = self.history.operations, self.history.errors
@@ -155,7 +159,7 @@ class Run:
             verify=self.verify,
             problems=self.problems,
             errors=errors,
-            summaries=summarise_rounds(self.rounds, has_targets=not self.settings.partitions),
+            summaries=summarise_rounds(self.rounds, has_targets=self.stage.has_targets),
             rounds=self.rounds,
         )
 

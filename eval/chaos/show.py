@@ -15,6 +15,7 @@ ROUND_CAPTION = (
     "From the fault: noticed = another leader was selected, first = the first trade sent after it was answered, "
     "down = every process that ended answers again."
 )
+AGAIN_CAPTION = "first: a new trade of any client was answered; everybody: one of each client was."
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
@@ -40,6 +41,7 @@ def print_report(report: Report, console: Console) -> None:
     """Print the tables, what went wrong, and the verdict last."""
     console.print(rounds_table(report.rounds[-SHOWN:], console.width))
     console.print(summary_table(report.summaries))
+    console.print(again_table(report.summaries))
     for each in report.summaries:
         if each.is_met is not None:
             console.print(f"target of {each.kind}: {each.target} ms: {'met' if each.is_met else 'MISSED'}")
@@ -91,6 +93,20 @@ def summary_table(summaries: list[Summary]) -> Table:
     for each in summaries:
         cells = (each.p99_ms, each.worst_ms, each.downtime_ms, each.beyond_downtime_ms)
         table.add_row(each.kind, str(each.rounds), f"{each.trades:,}", *(ms(cell) for cell in cells))
+    return table
+
+
+def again_table(summaries: list[Summary]) -> Table:
+    """One row for each kind of fault: how soon trades went on."""
+    table = fault_table("From the fault until trades went on, in ms: median and worst", AGAIN_CAPTION)
+    for heading in ("rounds", "first", "worst", "everybody", "worst"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in summaries:
+        spreads = (each.first_trade_ms, each.everybody_ms)
+        cells = [
+            ms(value) for spread in spreads for value in ((spread.median, spread.high) if spread else (None, None))
+        ]
+        table.add_row(each.kind, str(each.rounds), *cells)
     return table
 
 

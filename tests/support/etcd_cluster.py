@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import sys
@@ -16,8 +15,8 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from eval.etcd_node import INSTALL, EtcdNode, dying_with_us, etcd_command, etcd_environment
 from services.cluster.service_log import tail
-from services.common.lifeline import SUPERVISOR_VARIABLE
 from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
 
@@ -26,17 +25,11 @@ POLL_EVERY_S = 0.02
 ASK_S = 2.0  # a node that is paused answers nothing
 LAST_LINES = 25
 
-# Becomes etcd, or what its prefix starts, and is killed with this process.
-_BECOME = (
-    "import os, sys; from services.common.lifeline import die_with_parent; die_with_parent();"
-    " os.execvp(sys.argv[1], sys.argv[1:])"
-)
-
 
 def require_etcd() -> None:
     """Skip the test where etcd is not installed."""
     if shutil.which("etcd") is None:
-        pytest.skip("etcd is not installed; on Debian: apt-get install --no-install-recommends etcd-server")
+        pytest.skip(f"etcd is not installed; {INSTALL}")
 
 
 @dataclass(frozen=True)
@@ -70,6 +63,11 @@ class Node:
         return f"http://{self.host.address}:{self.peer_port}"
 
     @property
+    def description(self) -> EtcdNode:
+        """What its command line is made from."""
+        return EtcdNode(self.name, self.url, self.peer_url, self.data_dir)
+
+    @property
     def log(self) -> Path:
         """What it printed, over all its lives."""
         return self.data_dir.with_suffix(".log")
@@ -97,7 +95,8 @@ class EtcdCluster:
             f"etcd-{number}": Node(f"etcd-{number}", host, folder / f"etcd-{number}")
             for number, host in enumerate(hosts or [Host()] * size, start=1)
         }
-        self._flags = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", *flags]
+        self._flags = flags
+        self._heartbeat_ms, self._election_ms = heartbeat_ms, election_ms
         self._stack = AsyncExitStack()
         self._client: httpx.AsyncClient | None = None
 
@@ -172,15 +171,13 @@ class EtcdCluster:
         """Start a node that is down, with the data it has, and do not wait for anything."""
         node = self.nodes[name]
         assert node.process is None, f"{name} runs already"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
-        environment |= {SUPERVISOR_VARIABLE: str(os.getpid()), "PYTHONPATH": str(ROOT)}
         with node.log.open("ab") as output:
             node.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _BECOME, *node.host.prefix, "etcd", *self._arguments(node)),
+                *dying_with_us([*node.host.prefix, *self._command(node)]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment,
+                env=etcd_environment(),
                 cwd=self.folder,
                 process_group=0,
             )
@@ -210,21 +207,15 @@ class EtcdCluster:
 
     # How it is done.
 
-    def _arguments(self, node: Node) -> list[str]:
-        everyone = ",".join(f"{each.name}={each.peer_url}" for each in self.nodes.values())
-        return [
-            f"--name={node.name}",
-            f"--data-dir={node.data_dir}",
-            f"--listen-client-urls={node.url}",
-            f"--advertise-client-urls={node.url}",
-            f"--listen-peer-urls={node.peer_url}",
-            f"--initial-advertise-peer-urls={node.peer_url}",
-            f"--initial-cluster={everyone}",
-            "--initial-cluster-state=new",
-            "--logger=zap",
-            "--pre-vote",  # a node that comes back does not unseat the leader
+    def _command(self, node: Node) -> list[str]:
+        everyone = [each.description for each in self.nodes.values()]
+        return etcd_command(
+            node.description,
+            everyone,
             *self._flags,
-        ]
+            heartbeat_ms=self._heartbeat_ms,
+            election_ms=self._election_ms,
+        )
 
     def _running(self) -> list[str]:
         return [each.name for each in self.nodes.values() if each.process is not None and not each.is_paused]
