@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ETCD = {"etcd-1": "2371", "etcd-2": "2372", "etcd-3": "2373"}
 STORE = "etcd://" + ",".join(f"127.0.0.1:{port}" for port in ETCD.values())
 LOOK_S = 0.02
+SLOW_S = 0.02
 
 
 class EtcdCluster:
@@ -40,6 +41,7 @@ class EtcdCluster:
         async def before(path: str) -> None:
             patience = runtime.random.uniform(0.3, 6.0)
             until = runtime.monotonic() + patience
+            await asyncio.sleep(runtime.random.uniform(0.0, SLOW_S))  # so that catalogs meet more often
             while not self._has_majority(name):
                 if runtime.monotonic() > until:
                     if runtime.random.random() < 0.5:
@@ -48,6 +50,7 @@ class EtcdCluster:
                 await asyncio.sleep(LOOK_S)
 
         async def after(path: str) -> None:
+            await asyncio.sleep(runtime.random.uniform(0.0, SLOW_S))
             if not self._has_majority(name) and runtime.random.random() < 0.5:
                 raise EtcdError(*UNAVAILABLE)
 

@@ -41,6 +41,7 @@ class Faults:
         self.starts: dict[int, int] = {}
         """Generation to the position that it began at."""
         self._world = world
+        self._seed = seed
         self._skip = skip
         self._random = random.Random(f"{seed}/faults")
         self._lies_in_wait = bool(armed)  # many points lie on the way back from a lost disk
@@ -61,6 +62,8 @@ class Faults:
         """Faults, one after the other and on top of each other."""
         self._is_raging = True
         self._world.is_rough = self._is_rough
+        if self._world.etcd and random.Random(f"{self._seed}/split").random() < 0.6:
+            self._world.blocked.add(("front-end-2", "order-3"))  # it takes another leader, so catalogs meet more often
         while self._world.loop.time() < until:
             await asyncio.sleep(self._random.expovariate(1 / EVERY_S))
             strike, is_skipped = self._draw(), self.number in self._skip

@@ -98,15 +98,18 @@ class World:
         catalog = CatalogSettings(replicas=orders, data_dir=folder, stocks=folder / "stocks.csv", store=store)
         for name, port in CATALOGS.items() if self.etcd else [("catalog", "8010")]:
             self._add(name, port, partial(create_catalog, catalog, secret=SECRET))
-        addresses = ",".join(f"http://127.0.0.1:{port}" for port in CATALOGS.values())
-        known: dict[str, Any] = {"catalog": addresses} if self.etcd else {}
+        addresses = [f"http://127.0.0.1:{port}" for port in CATALOGS.values()]
+        # In the real world all prefer the same one; here half of them another, so that catalogs meet more often.
+        known: list[dict[str, Any]] = [
+            {"catalog": ",".join(addresses[:: -1 if i % 2 else 1])} if self.etcd else {} for i in range(10)
+        ]
         for i in orders:
-            order = OrderSettings(replicas=orders, data_dir=folder, replica_id=i, **known)
+            order = OrderSettings(replicas=orders, data_dir=folder, replica_id=i, **known[i])
             self._add(f"order-{i}", str(8010 + i), partial(create_order, order, secret=SECRET))
         for k in range(1, front_ends + 1):
             name = f"front-end-{k}"
             front_end = FrontEndSettings(
-                replicas=orders, data_dir=folder, name=name, internal_port=8020 + k, cache_size=3, **known
+                replicas=orders, data_dir=folder, name=name, internal_port=8020 + k, cache_size=3, **known[k]
             )
             self._add(name, str(8000 + k), partial(create_front_end, front_end, secret=SECRET))
         if self.etcd:
