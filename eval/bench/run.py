@@ -68,7 +68,7 @@ class Bench:
         self.result = Result(
             command=settings.command,
             machine=describe_machine(),
-            data_on=_file_system(Path(tempfile.gettempdir())),
+            data_on=file_system(Path(tempfile.gettempdir())),
             generator=generator.name,
             started_at=datetime.now(UTC),
             rounds=settings.rounds,
@@ -178,7 +178,7 @@ def data_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _file_system(folder: Path) -> str:
+def file_system(folder: Path) -> str:
     """The kind of file system: an fsync in memory costs nothing, and says nothing."""
     mounts = [each for each in psutil.disk_partitions(all=True) if folder.is_relative_to(each.mountpoint)]
     return max(mounts, key=lambda each: len(each.mountpoint)).fstype if mounts else "unknown"

@@ -120,11 +120,11 @@ class Run:
             self.on_round(self.rounds[-1])
 
     def _check_bound(self, each: Round, blow: Blow) -> None:
-        """Everybody trades again in time: after the fault, or after its end where nobody could trade before."""
+        """Everybody trades again in time: after the fault, or once all is level where nobody could trade before."""
         bound_s = self.stage.bound_s
         if bound_s is None or each.everybody_ms is None:
             return
-        waited_s = each.everybody_ms / 1_000 - (blow.undone - blow.began if blow.is_total else 0.0)
+        waited_s = each.everybody_ms / 1_000 - (blow.level - blow.began if blow.is_total else 0.0)
         if waited_s > bound_s:
             self.problems.append(f"K9: round {each.number}, {each.kind}: a client did not trade for {waited_s:.1f} s")
 

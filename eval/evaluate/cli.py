@@ -151,6 +151,21 @@ def scaling(
     raise typer.Exit(run_command(chosen_settings(quick=quick, seed=seed), bench or BENCH, out, as_json=as_json))
 
 
+@app.command(epilog="Examples: bazaar evaluate hosts; bazaar evaluate hosts --quick --json")
+def hosts(
+    quick: Quick = False,
+    rounds: Annotated[int | None, typer.Option(min=1, max=1_000, help="How often all is measured; 5.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, max=3_600, help="Of one measurement; 5.")] = None,
+    out: Out = RESULTS / "hosts",
+    as_json: Json = False,
+) -> None:
+    """Trades on SQLite and on etcd side by side, and look-ups against the number of front-ends; needs etcd."""
+    from eval.hosts.measure_command import chosen_settings, run_command
+
+    settings = chosen_settings(quick=quick, rounds=rounds, seconds=seconds, command=_command())
+    raise typer.Exit(run_command(settings, out, as_json=as_json))
+
+
 @app.command("all", epilog="Examples: bazaar evaluate all --quick; bazaar evaluate all")
 def everything(
     quick: Quick = False,

@@ -78,6 +78,11 @@ class HostProcess:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
+    async def ended(self) -> None:
+        """Return when it has ended, or is down."""
+        if self._process is not None:
+            await self._process.wait()
+
     def check(self) -> None:
         """Raise Failed when it has ended by itself: this is a verdict."""
         if self._process is not None and self._process.returncode is not None:
