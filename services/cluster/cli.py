@@ -301,17 +301,33 @@ def chaos(  # noqa: PLR0913, PLR0917 - every flag is an argument
         bool, typer.Option("--partitions", help="Cut the network between the processes, too.")
     ] = False,
     port: Annotated[int | None, typer.Option(help="First of 30 ports; free ones by default.", metavar="P")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the result and the plot.", metavar="DIR")] = Path(
-        "eval/results/chaos"
-    ),
+    hosts: Annotated[
+        bool, typer.Option("--hosts", help="Three hosts with etcd, each a network namespace: lose one at a time.")
+    ] = False,
+    namespaces: Annotated[
+        bool, typer.Option("--namespaces/--no-namespaces", help="With --hosts, without root: no cuts, one network.")
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the result and the plot.", metavar="DIR", show_default="eval/results")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Kill, pause, restart and cut off the processes of a bazaar of its own, under load, and check what clients saw."""
     from eval.chaos.command import chaos_command, new_seed
-    from eval.chaos.run import ChaosSettings
+    from eval.chaos.run import on_one_machine
+    from eval.hosts.stage import on_three_hosts
 
-    settings = ChaosSettings(rounds, new_seed() if seed is None else seed, clients, front_ends, partitions, port)
-    raise typer.Exit(chaos_command(settings, out, as_json=as_json))
+    seed = new_seed() if seed is None else seed
+    if hosts:
+        if partitions or port is not None or front_ends != 2:
+            raise typer.BadParameter("--hosts has its own network, ports and front-ends")
+        run = on_three_hosts(rounds, seed, clients, namespaces=namespaces)
+    elif not namespaces:
+        raise typer.BadParameter("--no-namespaces goes with --hosts")
+    else:
+        run = on_one_machine(rounds, seed, clients, front_ends, port, partitions=partitions)
+    results = Path("eval/results") / ("hosts" if hosts else "chaos")
+    raise typer.Exit(chaos_command(run, out or results, as_json=as_json))
 
 
 @app.command(
