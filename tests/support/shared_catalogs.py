@@ -26,7 +26,6 @@ from tests.support.fake_network import FakeNetwork, Fault
 from tests.support.fake_time import FakeClock, until
 
 ETCD = [f"http://etcd-{i}:2379" for i in (1, 2, 3)]
-STORE = "etcd://etcd-1:2379,etcd-2:2379,etcd-3:2379"
 PREFIX = "bazaar"
 
 
@@ -40,28 +39,42 @@ class Place:
         self.ended_with: list[int] = []
 
     def etcd(self, fault: Fault | None) -> None:
-        """Let every call of etcd from here fail in this way."""
+        """Let every call of the modelled etcd from here fail in this way."""
         for url in ETCD:
             self.network.fault(url, fault)
 
     @property
     def transactions(self) -> int:
-        """How many calls of etcd were made from here."""
+        """How many calls of the modelled etcd were made from here."""
         return sum(self.network.count(url, "/v3/kv/txn") for url in ETCD)
 
 
 class SharedWorld:
-    """What outlives every catalog: etcd, the replicas, the front-ends. `places`: by name, made when first named."""
+    """What outlives every catalog: etcd, the replicas, the front-ends. `places`: by name, made when first named.
 
-    def __init__(self, folder: Path, *replicas: LogReplica, stocks: Sequence[Stock] = STOCKS) -> None:
+    etcd: the addresses of a real one, reached over `real`; by default it is a modelled one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *replicas: LogReplica,
+        stocks: Sequence[Stock] = STOCKS,
+        etcd: Sequence[str] = (),
+        real: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self.folder = folder
         self.state = EtcdState()
         self.nodes = [EtcdNode(self.state, member_id) for member_id in (1, 2, 3)]
         self.places: dict[str, Place] = {}
         self.replicas = {replica.id: replica for replica in replicas or [LogReplica(i) for i in (1, 2, 3)]}
         self._services: dict[str, Callable[[httpx.Request], Awaitable[httpx.Response]]] = {}
-        for url, node in zip(ETCD, self.nodes, strict=True):
-            self._services[url] = httpx.ASGITransport(node.app).handle_async_request
+        self.etcd = list(etcd) or ETCD
+        if real is not None:
+            self._services |= dict.fromkeys(self.etcd, real.handle_async_request)
+        else:
+            for url, node in zip(ETCD, self.nodes, strict=True):
+                self._services[url] = httpx.ASGITransport(node.app).handle_async_request
         for replica in self.replicas.values():
             self._services[replica.url] = replica.handle
         rows = [f"{stock.name},{stock.price // 100}.{stock.price % 100:02},{stock.quantity}\n" for stock in stocks]
@@ -94,9 +107,9 @@ class SharedWorld:
     def read_etcd(self) -> Etcd:
         """A client that nothing cuts off."""
         network = FakeNetwork()
-        for url in ETCD:
+        for url in self.etcd:
             network.serve(url, self._services[url])
-        return Etcd(make_client(Runtime(transport=lambda: network)), ETCD, FakeClock())
+        return Etcd(make_client(Runtime(transport=lambda: network)), self.etcd, FakeClock())
 
     async def saved(self) -> Loaded:
         """What a new catalog would find."""
@@ -121,7 +134,7 @@ class SharedWorld:
             "data_dir": self.folder / name,
             "replicas": {replica_id: replica.url for replica_id, replica in self.replicas.items()},
             "stocks": self.stocks_file,
-            "store": STORE,
+            "store": "etcd://" + ",".join(url.removeprefix("http://") for url in self.etcd),
         }
         app = create_app(CatalogSettings(**known), runtime, SECRET)
         client = httpx.AsyncClient(
