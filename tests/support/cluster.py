@@ -56,7 +56,7 @@ class Cluster:
     def __init__(self, data_dir: Path, *flags: str, replicas: int = 3, front_ends: int = 1) -> None:
         self.data_dir = data_dir
         self.port = free_ports()
-        self.flags = ["--replicas", str(replicas), "--front-ends", str(front_ends), *flags]
+        self.flags = ["--port", str(self.port), "--replicas", str(replicas), "--front-ends", str(front_ends), *flags]
         self._supervisor: asyncio.subprocess.Process | None = None
         self._stack = AsyncExitStack()
         self._client: httpx.AsyncClient | None = None
@@ -91,7 +91,7 @@ class Cluster:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             self._supervisor = await asyncio.create_subprocess_exec(
-                *self.command("up", "--port", str(self.port), *self.flags),
+                *self.command("up", *self.flags),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
