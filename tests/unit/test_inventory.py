@@ -393,6 +393,98 @@ def test_negative_reports_change_nothing() -> None:
     assert reported(inventory, -1, -(2**70), 2) == 0
 
 
+@pytest.mark.parametrize(
+    ("reports", "base"),
+    [
+        ({1: 20, 2: 20}, 10),  # beyond the limit a majority is enough, but not what is within it
+        ({1: 20, 2: 5}, 5),
+        ({1: 20}, 0),  # one replica is no majority
+        ({1: 20, 2: 20, 3: 12}, 12),
+        ({1: 20, 2: 20, 3: 4}, 10),
+        ({1: 8, 2: 8, 3: 0}, 8),
+    ],
+)
+def test_a_majority_is_enough_when_more_is_kept_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch, reports: dict[int, int], base: int
+) -> None:
+    monkeypatch.setattr("services.catalog.inventory.MAX_KEPT", 10)
+    inventory, entries = of_size(20)
+    for replica_id, fsynced in reports.items():
+        inventory.report(replica_id, fsynced, ALL)
+    assert inventory.base == head_of(entries[:base])
+    behind = inventory.examine(request(head=START, replica_id=3))
+    assert (behind.outcome if behind else "decided") == ("fetch_base" if base else "decided")
+
+
+@pytest.mark.parametrize(
+    ("count", "reporting", "base"), [(2, 1, 0), (2, 2, 20), (4, 2, 0), (4, 3, 10), (5, 2, 0), (5, 3, 10)]
+)
+def test_a_majority_is_more_than_half(monkeypatch: pytest.MonkeyPatch, count: int, reporting: int, base: int) -> None:
+    monkeypatch.setattr("services.catalog.inventory.MAX_KEPT", 10)
+    inventory, _ = of_size(20)
+    for replica_id in range(reporting):
+        inventory.report(replica_id, 20, range(count))
+    assert inventory.base.position == base
+
+
+# What other catalogs have decided.
+
+
+def test_entries_of_another_catalog_are_taken_over() -> None:
+    ahead, behind = new(), new()
+    decide(ahead, buy("a", 30), buy("b", 1_000), sell("c", 5, name="FishCo"))
+    behind.follow(ahead.after(0))
+    behind.follow(ahead.after(1))  # what is there already is passed over
+    assert (behind.head, behind.stocks) == (ahead.head, ahead.stocks)
+    assert behind.plan(request(buy("a"), head=START), AT).entries == [], "keys are known"
+
+
+def test_integrity_failure_when_entries_of_another_catalog_do_not_follow() -> None:
+    other = chain([buy("x"), buy("y")])
+    inventory = new()
+    inventory.follow(other[:1])
+    with pytest.raises(IntegrityFailure):
+        inventory.follow(chain([buy("z"), buy("y")])[1:])
+    with pytest.raises(IntegrityFailure):
+        inventory.follow([other[1].model_copy(update={"position": 3})])
+
+
+def test_a_later_state_is_taken_over_as_a_whole() -> None:
+    later, entries = of_size(20)
+    later.forget(15)
+    inventory = new()
+    inventory.become(later)
+    assert (inventory.head, inventory.base) == (head_of(entries), head_of(entries[:15]))
+    assert inventory.stocks == later.stocks
+    with pytest.raises(AssertionError):
+        later.become(new())
+
+
+def test_a_request_can_be_decided_for_when_its_log_fits_an_older_state() -> None:
+    inventory, entries = of_size(20)
+    inventory.forget(5)
+    for position, fits in ((4, False), (5, True), (20, True), (21, False)):
+        head = head_of(chain([sell(f"k{i}") for i in range(1, 22)])[:position])
+        assert inventory.may_decide_for(request(head=head)) is fits
+    assert not inventory.may_decide_for(request(head=head_of(entries), generation=2))
+    assert not inventory.may_decide_for(request(head=head_of(entries).model_copy(update={"digest": "0" * 64})))
+
+
+def test_a_plan_ends_before_it_changes_too_many_stocks() -> None:
+    stocks = [Stock(name=name, price=1, quantity=5) for name in "ABC"]
+    inventory = new(stocks)
+    asked = request(
+        buy("1", name="A"), buy("2", 9, name="B"), buy("3", name="B"), buy("4", name="A"), buy("5", name="C"),
+        buy("6", name="A"), head=empty_head(stocks),
+    )  # fmt: skip
+    plan = inventory.plan(asked, AT, max_stocks=2)
+    assert ([entry.key for entry in plan.entries], plan.is_whole) == (["1", "2", "3", "4"], False)
+    inventory.apply(plan)
+    rest = inventory.plan(asked, AT, max_stocks=2)
+    assert ([entry.key for entry in rest.entries], rest.is_whole) == (["5", "6"], True)
+    assert rest.since == plan.entries
+
+
 def test_memory_holds_nothing_up_to_base() -> None:
     inventory, _ = of_size(5)
     reported(inventory, 5, 4, 3)

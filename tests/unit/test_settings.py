@@ -210,3 +210,40 @@ def test_start_is_refused_when_a_file_for_tls_is_missing(shell: Shell, left_out:
 
 def test_internal_traffic_is_plain_when_no_files_are_given(shell: Shell) -> None:
     assert shell.run(CatalogSettings, "--replicas", REPLICAS).tls is None
+
+
+@pytest.mark.parametrize(
+    ("store", "urls", "prefix"),
+    [
+        ("etcd://a:1", ["http://a:1"], "bazaar"),
+        ("etcd://a:1,10.0.0.2:2379,c.d:3/", ["http://a:1", "http://10.0.0.2:2379", "http://c.d:3"], "bazaar"),
+        ("etcd://a:1,b:2/other", ["http://a:1", "http://b:2"], "other"),
+    ],
+)
+def test_a_store_on_etcd_is_its_addresses_and_a_prefix(
+    shell: Shell, store: str, urls: list[str], prefix: str
+) -> None:
+    assert shell.run(CatalogSettings, "--replicas", REPLICAS, "--store", store).etcd == (urls, prefix)
+
+
+@pytest.mark.parametrize(
+    ("flags", "path"),
+    [
+        ([], "there/catalog.db"),
+        (["--store", "sqlite:///some/where.db"], "some/where.db"),
+        (["--store", "sqlite:////root/where.db"], "/root/where.db"),
+    ],
+)
+def test_the_embedded_store_is_a_file(shell: Shell, flags: list[str], path: str) -> None:
+    settings = shell.run(CatalogSettings, "--replicas", REPLICAS, "--data-dir", "there", *flags)
+    assert settings.etcd is None
+    assert settings.database == Path(path)
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["", "sqlite:///", "sqlite:/x", "etcd://", "etcd://a", "etcd://a:1,", "etcd://a:1,b", "redis://a:1", "etcd://a:1/b/c"],
+)
+def test_status_2_and_the_form_when_a_store_makes_no_sense(shell: Shell, store: str) -> None:
+    said = shell.refusal(CatalogSettings, "--replicas", REPLICAS, "--store", store)
+    assert "sqlite:///PATH or etcd://host:port" in said
