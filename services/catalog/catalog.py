@@ -4,10 +4,11 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+from services.catalog.attempt import Attempt
 from services.catalog.inventory import Inventory, Plan
 from services.catalog.rebuild import Rebuild
 from services.catalog.stocks_file import MAX_STOCKS
-from services.catalog.store import Outcome, Overtaken, Saved, SessionBook, Store
+from services.catalog.store import Overtaken, Saved, SessionBook, Store
 from services.common.background import ends_process
 from services.common.distribution import SIZES, Distribution
 from services.common.errors import BazaarError, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
@@ -125,7 +126,7 @@ class Catalog:
         finds out. An answer without a commit needs a look at the store first.
         """
         self.decide_trades.add(len(request.trades))
-        attempt = _Attempt(self._store.is_shared)
+        attempt = Attempt(is_shared=self._store.is_shared)
         while True:
             if self._runtime.monotonic() >= deadline:
                 raise attempt.failure()
@@ -164,7 +165,7 @@ class Catalog:
         self.invalidation_seconds.add(self._runtime.monotonic() - began)
         return told
 
-    async def _commit(self, inventory: Inventory, plan: Plan, told: int, attempt: "_Attempt") -> bool:
+    async def _commit(self, inventory: Inventory, plan: Plan, told: int, attempt: Attempt) -> bool:
         """Step 3d; False when it must be tried again from the start."""
         began = self._runtime.monotonic()
         outcome = await self._store.commit(plan, inventory.base, told)
@@ -274,37 +275,3 @@ class Catalog:
         if self._state is None:
             raise Unavailable(self.missing())
         return self._state
-
-
-class _Attempt:
-    """What is known of one request's decision while it is tried.
-
-    is_definite: nothing of it is, or may still be, committed. is_fresh: the store was asked since the request came.
-    is_outdated: it must be asked again.
-    """
-
-    def __init__(self, is_shared: bool) -> None:
-        self.is_definite = True
-        self.is_fresh = not is_shared
-        self.is_outdated = False
-        self.conflicts = 0
-
-    def refreshed(self) -> None:
-        """The store was asked."""
-        self.is_fresh, self.is_outdated = True, False
-
-    def ended(self, outcome: Outcome) -> None:
-        """A commit was tried."""
-        if outcome != "conflict":
-            self.is_definite = False  # and it stays so: part of the request may be decided
-        if outcome == "committed":
-            self.is_fresh = True
-        else:
-            self.conflicts += 1
-            self.is_outdated = True
-
-    def failure(self, error: Unavailable | None = None) -> BazaarError:
-        """What to say when it cannot be tried any more."""
-        if self.is_definite:
-            return error or Unavailable("other catalogs were faster, or the store too slow; nothing was decided")
-        return OutcomeUnknown()

@@ -10,7 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 from services.catalog import etcd_rebuild, etcd_store, rebuild, shared_sessions
-from services.catalog.catalog import Catalog, _Attempt
+from services.catalog.attempt import Attempt
+from services.catalog.catalog import Catalog
 from services.catalog.etcd import Etcd, EtcdUnavailable, EtcdUnknown, is_at
 from services.catalog.etcd_layout import Root
 from services.catalog.etcd_sessions import SessionRecords
@@ -409,13 +410,13 @@ def no_floor_at_the_opening() -> Iterator[None]:
 
 @bug("a transaction without an answer is taken for one that was not executed", on_etcd=True)
 def lost_transaction_is_definite() -> Iterator[None]:
-    ended = _Attempt.ended
+    ended = Attempt.ended
 
-    def careless(self: _Attempt, outcome: Any) -> None:
+    def careless(self: Attempt, outcome: Any) -> None:
         ended(self, outcome)
         self.is_definite = True
 
-    with patch.object(_Attempt, "ended", careless):
+    with patch.object(Attempt, "ended", careless):
         yield
 
 

@@ -30,6 +30,14 @@ def test_nothing_is_lost_doubled_or_contradicted_when_anything_may_fail() -> Non
 
 
 @pytest.mark.slow
+def test_nothing_is_lost_doubled_or_contradicted_when_two_catalogs_share_etcd() -> None:
+    done = simulate("0-9", "--etcd")
+
+    assert done.returncode == 0, done.stderr
+    assert "seeds: 10" in done.stdout
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_when_a_process_is_struck_at_any_point() -> None:
     done = simulate("--points")
 
