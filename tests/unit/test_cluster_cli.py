@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from services.cluster.certs import make_certificates
 from services.cluster.folder import up_command, write_cluster
 from services.cluster.topology import Settings, plan
+from services.cluster.topology_file import plan_host, read_topology
 from tests.support.ports import free_ports
+from tests.support.tls_files import Certificates
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = "docs/examples/topology.toml"
 COMMANDS = [
     "up", "status", "kill", "pause", "resume", "start", "restart", "stock", "buy", "sell", "order", "load", "verify",
-    "chaos", "demo", "bench", "evaluate",
+    "chaos", "demo", "bench", "evaluate", "certs",
 ]  # fmt: skip
 
 
@@ -67,6 +71,13 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         ["up", "--replicas", "10"],
         ["up", "--port", "32760"],
         ["up", "--lost", "order-9"],
+        ["up", "--host", "a"],
+        ["up", "--topology", EXAMPLE, "--port", "8000"],
+        ["up", "--topology", EXAMPLE, "--catalog", "stocks.csv"],
+        ["up", "--topology", EXAMPLE, "--host", "z"],
+        ["up", "--topology", EXAMPLE, "--lost", "order-4"],
+        ["up", "--topology", "no-such-file.toml"],
+        ["certs", "--topology", EXAMPLE],
         ["load", "--p", "2"],
         ["status", "--json", "--watch"],
         ["stock", "A", "--url", "not an address"],
@@ -165,3 +176,84 @@ def test_the_command_is_shown_as_it_can_be_called_here(
     monkeypatch.setattr(sys, "argv", [called.format(here=tmp_path)])
     monkeypatch.setenv("PATH", path.format(here=tmp_path))
     assert up_command(Path("data")) == shown
+
+
+def test_the_host_is_part_of_the_command_when_there_are_several(tmp_path: Path) -> None:
+    path = ROOT / EXAMPLE
+    assert up_command(tmp_path, plan_host(read_topology(path), path, "b")) == (
+        f"bazaar up --topology {path} --host b --data-dir {tmp_path}"
+    )
+
+
+HERE = """
+secret_file = "secret"
+[tls]
+authority = "tls/authority.crt"
+certificate = "tls/{host}.crt"
+key = "tls/{host}.key"
+[hosts.a]
+address = "127.0.0.1"
+control = "127.0.0.1:PORT9"
+[hosts.b]
+address = "127.0.0.2"
+[[catalogs]]
+id = 1
+host = "a"
+port = PORT0
+[[replicas]]
+id = 1
+host = "b"
+port = PORT1
+[[front_ends]]
+id = 1
+host = "a"
+port = PORT2
+internal_port = PORT3
+"""
+
+
+def _another_secret(folder: Path) -> None:
+    (folder / "secret").write_text("short")
+
+
+def _no_secret(folder: Path) -> None:
+    (folder / "secret").unlink()
+
+
+def _no_certificates(folder: Path) -> None:
+    (folder / "tls").rename(folder / "elsewhere")
+
+
+def _another_key(folder: Path) -> None:
+    (folder / "tls" / "a.key").write_bytes((folder / "tls" / "b.key").read_bytes())
+
+
+def _expired(folder: Path) -> None:
+    Certificates(folder / "tls").host("a", days=5, made_days_ago=6)
+
+
+MISSING = {
+    "no secret": (_no_secret, "secret, the file of the secret, cannot be read: No such file"),
+    "weak secret": (_another_secret, "every host must have the same one"),
+    "no certificates": (_no_certificates, "authority.crt cannot be read: No such file or directory; make it"),
+    "another key": (_another_key, "a.key are no certificate and its key: key values mismatch"),
+    "expired": (_expired, "a.crt has expired"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", MISSING)
+def test_nothing_is_started_when_a_file_of_this_host_cannot_be_used(fault: str, tmp_path: Path) -> None:
+    spoil, says = MISSING[fault]
+    first, text = free_ports(), HERE
+    for offset in (0, 1, 2, 3, 9):
+        text = text.replace(f"PORT{offset}", str(first + offset))
+    (tmp_path / "topology.toml").write_text(text)
+    make_certificates(tmp_path / "tls", {"a": ["127.0.0.1"], "b": ["127.0.0.2"]})
+    (tmp_path / "tls" / "secret").rename(tmp_path / "secret")
+    spoil(tmp_path)
+    topology = str(tmp_path / "topology.toml")
+    result = bazaar("up", "--topology", topology, "--host", "a", "--data-dir", str(tmp_path / "data"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "data" / "cluster.json").exists()

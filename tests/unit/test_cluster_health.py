@@ -82,3 +82,20 @@ def test_chain_counts_from_the_notice_when_nothing_is_known_of_a_blow() -> None:
     unknown = FAIL_OVER.model_copy(update={"cause": None, "struck_ms": None})
     assert unknown.took_ms == 1
     assert "order-3 did not answer; noticed after 0 ms" in unknown.sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "condition"),
+    [("running", "running", "healthy"), ("down", "running", "degraded"), ("down", "failed", "down")],
+)
+def test_one_catalog_of_several_is_enough_for_trades(first: State, second: State, condition: str) -> None:
+    alone, *others = services()
+    assert alone.name == "catalog"
+    both = [
+        alone.model_copy(update={"name": name, "state": state, "head": alone.head if state == "running" else None})
+        for name, state in (("catalog-1", first), ("catalog-2", second))
+    ]
+    health = judge([*both, *others])
+    assert health.condition == condition
+    if condition == "down":
+        assert health.sentence.startswith("Down: no catalog runs, so nothing can be bought or sold.")

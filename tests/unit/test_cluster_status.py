@@ -187,6 +187,78 @@ async def test_lag_is_how_far_a_replica_is_behind_the_catalog(cluster: Cluster) 
     assert (snapshot.caught_up, snapshot.replicas) == (2, 3)
 
 
+# Several hosts.
+
+
+@pytest.fixture
+def hosts(cluster: Cluster) -> Cluster:
+    """The same services, order-2 and order-3 on host b; this is host a."""
+    far = {"order-2", "order-3"}
+    services = [each.model_copy(update={"host": "b" if each.name in far else "a"}) for each in cluster.services]
+    return cluster.model_copy(update={"services": services, "host": "a"})
+
+
+async def test_services_of_other_hosts_are_known_by_their_answers(hosts: Cluster, client: httpx.AsyncClient) -> None:
+    own = {name: view for name, view in _processes(hosts).items() if name not in hosts.elsewhere}
+    snapshot = await take_snapshot(hosts, client, own)
+    shown = {each.name: (each.host, each.state, each.pid is not None, each.reason) for each in snapshot.services}
+    assert shown["order-1"] == ("a", "running", True, None)
+    assert shown["order-3"] == ("b", "running", False, None)
+    assert shown["order-2"] == ("b", "down", False, "does not answer from here")
+
+
+async def test_services_of_other_hosts_are_not_sought_among_our_processes(
+    hosts: Cluster, monkeypatch: pytest.MonkeyPatch, client: httpx.AsyncClient
+) -> None:
+    """Another process may well have the same port here."""
+    monkeypatch.setattr("services.cluster.status.listeners", lambda: dict.fromkeys(range(8000, 8030), os.getpid()))
+    snapshot = await take_snapshot(hosts, client)
+    assert {each.name for each in snapshot.services if each.pid is None} == {"order-2", "order-3"}
+
+
+async def test_host_stands_in_the_json_when_there_are_several_only(
+    cluster: Cluster, hosts: Cluster, client: httpx.AsyncClient
+) -> None:
+    alone = (await take_snapshot(cluster, client, _processes(cluster))).model_dump(mode="json")
+    assert not any("host" in each for each in alone["services"])
+    several = (await take_snapshot(hosts, client, _processes(hosts))).model_dump(mode="json")
+    assert [each["host"] for each in several["services"]] == ["a", "a", "b", "b", "a", "a"]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+async def test_every_row_names_its_host_when_there_are_several(
+    width: int, hosts: Cluster, client: httpx.AsyncClient
+) -> None:
+    snapshot = await take_snapshot(hosts, client, _processes(hosts))
+
+    def show(console: Console) -> None:
+        for part in status_page(snapshot, console.width):
+            console.print(part)
+
+    lines = [line.split()[:3] for line in _render(width, show)]
+    assert ["service", "host", "state"] in lines
+    assert ["order-1", "a", "running"] in lines
+    assert ["order-3", "b", "running"] in lines
+
+
+async def test_lag_counts_from_the_catalog_that_knows_most(cluster: Cluster) -> None:
+    first, *others = cluster.services
+    more = first.model_copy(update={"name": "catalog-2", "id": 2, "internal_url": "http://127.0.0.1:8015"})
+    both = [first.model_copy(update={"name": "catalog-1"}), more, *others]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.port != 8015:
+            return _answer(request)
+        ahead = CatalogStatus(generation=1, base=0, head=Head(position=25, number=20, digest="cd" * 32), sessions=1)
+        return httpx.Response(200, content=ahead.model_dump_json())
+
+    several = cluster.model_copy(update={"services": both})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        snapshot = await take_snapshot(several, client, _processes(several, order_2="down"))
+    assert {each.name: each.lag for each in snapshot.services if each.lag is not None} == {"order-1": 5, "order-3": 5}
+    assert snapshot.health.condition == "degraded"
+
+
 def test_the_verdict_comes_last_and_every_problem_before_it() -> None:
     catalog = StocksAnswer(generation=1, head=HEAD, stocks=[])
     verdict = verify_logs([], {"order-1": [], "order-2": []}, catalog)

@@ -99,6 +99,12 @@ async def test_the_names_are_told_when_the_operator_names_none_of_them(make: Mak
         await Supervisor([[make("a")], [make("b")]]).act("c", "kill")
 
 
+async def test_the_host_is_told_when_a_service_runs_on_another_one(make: Make) -> None:
+    supervisor = Supervisor([[make("a")]], elsewhere={"order-3": "b"})
+    with pytest.raises(CannotDo, match="order-3 runs on host b: do it there"):
+        await supervisor.act("order-3", "kill")
+
+
 async def test_nothing_is_started_again_when_the_bazaar_is_being_stopped(make: Make) -> None:
     supervisor = Supervisor([[make("a")]])
     async with asyncio.timeout(PATIENCE_S), supervisor.running():
