@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.catalog.etcd import delete
 from services.common.models import CatalogStatus, Stock, StocksAnswer
 from services.common.timing import COMPACT_EVERY_S, LEASE_AT_CATALOG_S, PROBE_AFTER_S, SILENT_S, TELL_S
 from tests.support.catalog_entries import buy, head_of, request, sell
@@ -560,6 +561,22 @@ async def test_a_catalog_stops_for_good_when_the_state_is_deleted_under_it(tmp_p
 
 def _everything() -> dict[str, str]:
     return {"key": "YQ==", "range_end": "AA=="}
+
+
+@in_catalog_time
+async def test_nothing_is_decided_in_a_state_that_was_replaced(tmp_path: Path) -> None:
+    """Only `root` was deleted, so all else that the commit names is still as it was."""
+    world = SharedWorld(tmp_path)
+    async with world.running("a") as one:
+        gate = world.place("a").points.hooks["etcd.commit.before"] = Gate()
+        deciding = asyncio.create_task(one.post("/decide", world.leader.ask(buy("a"))))
+        await gate.reached.wait()
+        _ = await world.read_etcd().change([], [delete(f"{PREFIX}/root")])
+        async with world.running("b") as other:
+            gate.open()
+            assert (await deciding).status_code == 500
+            assert set(world.place("a").ended_with) == {3}
+            assert await other.quantity() == 100
 
 
 @in_catalog_time
