@@ -39,6 +39,21 @@ async def test_nothing_is_lost_when_the_host_with_the_leader_is_killed_and_comes
     await hosts.check()
 
 
+@pytest.mark.slow
+async def test_no_trade_fails_when_certificates_are_renewed_under_load(hosts: Hosts) -> None:
+    keys = sorted((hosts.folder / "tls").glob("[ab].key"))
+    before = [key.read_bytes() for key in keys]
+    async with hosts.trading() as traders:
+        await hosts.bazaar("certs", "--topology", str(hosts.topology), "--out", str(hosts.folder / "tls"), "--force")
+        assert not set(before) & {key.read_bytes() for key in keys}
+        for host, count in ((hosts.a, 4), (hosts.b, 2)):
+            code, output, errors = await host.run("restart")
+            assert (code, errors) == (0, ""), output
+            assert output.count("restarted: ") == count, "its own services, one by one"
+            await traders.more(5)  # and no customer has seen an error: `more` would say so
+    await hosts.check()
+
+
 async def _shows_the_other_host_down(hosts: Hosts) -> None:
     shown = {each["name"]: each for each in (await hosts.a.run_json("status"))["services"]}
     assert {name for name, each in shown.items() if each["host"] == "b"} == {"order-3", "front-end-2"}
