@@ -1,6 +1,7 @@
 """The body of `bazaar evaluate hosts`."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,21 @@ from eval.hosts.measure import Measure
 from eval.hosts.measure_plot import plot_result
 from eval.hosts.results import LABELS, MeasureResult, MeasureSettings, Sample, by_connections, by_front_ends
 from eval.interrupt import stop_on_signals
-from eval.tables import new_table, span
+from eval.tables import new_table, number
+
+
+def _cpu(kind: str) -> Callable[[Sample], float]:
+    return lambda sample: sample.cpu_us.get(kind, 0.0)
+
+
+KINDS = ("front-end", "order", "catalog", "etcd")
+MEASURES: tuple[Callable[[Sample], float], ...] = (
+    lambda sample: sample.per_second,
+    lambda sample: sample.p50_ms,
+    lambda sample: sample.p99_ms,
+    *(_cpu(kind) for kind in KINDS),
+)
+"""In the order of the tables' columns; the last ones are processor time a request, by kind of process."""
 
 
 def chosen_settings(*, quick: bool, rounds: int | None, seconds: float | None, command: str) -> MeasureSettings:
@@ -49,13 +64,13 @@ async def _run(settings: MeasureSettings) -> MeasureResult:
 
 def print_result(result: MeasureResult, console: Console) -> None:
     """Print the two tables, and what they were made on."""
-    trades = _table("Trades: median (lowest to highest) of all rounds", "store", "connections")
+    trades = _table("Trades: medians of all rounds; us: processor time of each", "store", "connections")
     for store, label in LABELS.items():
-        rows = [by_connections(result.trades[store], measure) for measure in (_rate, _p50, _p99)]
+        rows = [by_connections(result.trades[store], measure) for measure in MEASURES]
         _add_rows(trades, rows, label)
     console.print(trades)
     look_ups = _table("Cached look-ups, at all front-ends together", "front-ends")
-    _add_rows(look_ups, [by_front_ends(result.look_ups, measure) for measure in (_rate, _p50, _p99)])
+    _add_rows(look_ups, [by_front_ends(result.look_ups, measure) for measure in MEASURES])
     console.print(look_ups)
     errors = sum(each.errors for each in [*result.look_ups, *(one for some in result.trades.values() for one in some)])
     machine = result.machine
@@ -68,23 +83,16 @@ def print_result(result: MeasureResult, console: Console) -> None:
 
 def _table(title: str, *names: str) -> Table:
     table = new_table(title, *names)
-    for heading in ("a second", "p50 ms", "p99 ms"):
+    for heading in ("a second", "p50 ms", "p99 ms", *(f"{kind} us" for kind in KINDS)):
         table.add_column(heading, justify="right")
     return table
 
 
 def _add_rows(table: Table, figures: list[dict[float, Spread | None]], *names: str) -> None:
     for place in figures[0]:
-        table.add_row(*names, f"{place:g}", *(span(each[place]) for each in figures))
+        table.add_row(*names, f"{place:g}", *(_cell(each[place]) for each in figures))
 
 
-def _rate(sample: Sample) -> float:
-    return sample.per_second
-
-
-def _p50(sample: Sample) -> float:
-    return sample.p50_ms
-
-
-def _p99(sample: Sample) -> float:
-    return sample.p99_ms
+def _cell(spread: Spread | None) -> str:
+    """The median; the file has the rest."""
+    return "-" if spread is None else number(spread.median)

@@ -26,7 +26,10 @@ class MeasureSettings(BaseModel):
 
 
 class Sample(BaseModel):
-    """Requests of one kind in one round, all answered well but for `errors`. p50_ms: of the slowest front-end."""
+    """Requests of one kind in one round, all answered well but for `errors`. p50_ms: of the slowest front-end.
+
+    cpu_us: processor time a request, by kind of process.
+    """
 
     round: int
     connections: int
@@ -35,6 +38,7 @@ class Sample(BaseModel):
     p50_ms: float
     p99_ms: float
     errors: int
+    cpu_us: dict[str, float]
 
 
 class MeasureResult(BaseModel):
