@@ -15,6 +15,7 @@ from tests.support.system_ledger import Ledger, Traders
 TOPOLOGY = """
 cache_size = 10
 secret_file = "tls/secret"
+{store}
 {tls}
 [hosts.a]
 address = "127.0.0.1"
@@ -56,7 +57,14 @@ host = "b"
 port = {p1}
 internal_port = {p22}
 """
-"""Host b has the leader, and nothing without which a trade is impossible."""
+"""With one catalog, host b has nothing without which a trade is impossible."""
+
+SECOND_CATALOG = """
+[[catalogs]]
+id = 2
+host = "b"
+port = {p14}
+"""
 
 TLS = """
 [tls]
@@ -76,15 +84,17 @@ class Host(Cluster):
 
 
 class Hosts:
-    """Both hosts, and what customers were told through either."""
+    """Both hosts, and what customers were told through either. store: an etcd, which the catalogs of both share."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str | None = None) -> None:
+        self.store = store
         self.folder = folder
         self.topology = folder / "topology.toml"
         self.ledger = Ledger()
         first = free_ports()
         ports = {f"p{offset}": first + offset for offset in range(30)}
-        self.topology.write_text(TOPOLOGY.format(tls=TLS, **ports))
+        text = TOPOLOGY.format(tls=TLS, store="" if store is None else f'store = "{store}"', **ports)
+        self.topology.write_text(text + ("" if store is None else SECOND_CATALOG.format(**ports)))
         self.a = Host(folder, self.topology, "a")
         self.b = Host(folder, self.topology, "b")
 
@@ -141,7 +151,8 @@ class Hosts:
         history = History(initial_stocks(), logs[0])
         problems = history.problems + contradictions(history, self.ledger) + self.ledger.problems
         assert not problems, problems[:10]
-        assert read_catalog(self.a.database("catalog")).stocks == history.stocks
+        if self.store is None:
+            assert read_catalog(self.a.database("catalog")).stocks == history.stocks
         for host in (self.a, self.b):
             verdict = await host.verify(PATIENCE_S)
             assert verdict.passed, verdict.problems

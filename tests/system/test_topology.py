@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from services.cluster.topology import port_of
+from tests.support.etcd_cluster import EtcdCluster, require_etcd
 from tests.support.hosts import Hosts
 from tests.support.patience import PATIENCE_S
 
@@ -37,6 +38,29 @@ async def test_nothing_is_lost_when_the_host_with_the_leader_is_killed_and_comes
     await _nobody_is_let_in_without_a_certificate(hosts)
     await hosts.b.wait_ready()
     await hosts.check()
+
+
+@pytest.mark.slow
+async def test_trades_go_on_when_the_host_with_the_preferred_catalog_is_killed_and_etcd_has_the_state(
+    tmp_path: Path,
+) -> None:
+    require_etcd()
+    async with EtcdCluster(tmp_path / "etcd", size=1) as etcd:
+        addresses = ",".join(url.removeprefix("http://") for url in etcd.urls)
+        hosts = Hosts(tmp_path, f"etcd://{addresses}")
+        await hosts.bazaar("certs", "--topology", str(hosts.topology), "--out", str(tmp_path / "tls"))
+        async with hosts.running():
+            async with hosts.trading() as traders:
+                await hosts.a.kill_supervisor()
+                await traders.more(10)
+                status = await hosts.b.status()
+                assert {each.name for each in status.services if each.state == "running"} == {
+                    "catalog-2", "order-3", "front-end-2",
+                }  # fmt: skip
+                assert status.health.condition == "degraded"
+                await hosts.a.start_up()
+                await traders.more(10)
+            await hosts.check()
 
 
 @pytest.mark.slow
