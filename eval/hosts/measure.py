@@ -101,10 +101,10 @@ def sample_of(outcomes: Sequence[Outcome], number: int, connections: int, used_s
     if not all(each.requests for each in outcomes):
         raise CannotDo(f"of {sum(each.errors for each in outcomes):,} requests to a front-end none was answered well")
     answers = sum(each.requests + each.errors for each in outcomes)
-    cpu_us: dict[str, float] = {}
+    kinds: dict[str, float] = {}
     for name, used in used_s.items():
         kind = name.rstrip("0123456789").rstrip("-")
-        cpu_us[kind] = round(cpu_us.get(kind, 0.0) + used * 1_000_000 / answers, 1)
+        kinds[kind] = kinds.get(kind, 0.0) + used
     return Sample(
         round=number,
         connections=connections * len(outcomes),
@@ -113,7 +113,7 @@ def sample_of(outcomes: Sequence[Outcome], number: int, connections: int, used_s
         p50_ms=round(max(each.p50_ms for each in outcomes), 3),
         p99_ms=round(max(each.p99_ms for each in outcomes), 3),
         errors=sum(each.errors for each in outcomes),
-        cpu_us=cpu_us,
+        cpu_us={kind: round(used * 1_000_000 / answers, 1) for kind, used in kinds.items()},
     )
 
 
