@@ -135,7 +135,11 @@ def _evidence(world: World, faults: Faults, history: list[Operation], quiet_sinc
     if any(catalog.life is None for catalog in world.catalogs) or not logs:
         faults.say("the catalog or all replicas are down although all faults have stopped")
         return None
-    shown = [next(iter(catalog.apps.values())).state.catalog.stocks() for catalog in world.catalogs]
+    try:
+        shown = [next(iter(catalog.apps.values())).state.catalog.stocks() for catalog in world.catalogs]
+    except Unavailable as error:
+        faults.say(f"a catalog is not ready although all faults have stopped: {error}")
+        return None
     stocks = shown[0].stocks
     if any(each != shown[0] for each in shown):
         faults.say("the catalogs show different stocks")
