@@ -9,6 +9,7 @@ What `services.catalog.invalidation` promises holds here as well, by other means
   and fails when one was opened after: so every session is told of every commit after its opening, and its floor is the
   head at the moment in which its key was written.
 - Whoever hangs, and renews its session all the same, is revoked after half a second: trades wait for a bounded time.
+  Whom only another catalog reaches opens the next session there at once, and the decision is left to that catalog.
 - "Not my session" is final, since ids are never used again; a refused connection says the same on loopback.
 """
 
@@ -93,15 +94,16 @@ class SharedSessions:
         """See `SessionBook.announce`: gives the revision up to which sessions were told. Raises Unavailable."""
         change = dict.fromkeys(names, position)
         told: set[str] = set()
-        while True:
+        for may_revoke in (True, False):
             revision = self._records.revision
             records = [each for each in self._records.known.values() if each.id not in told | self._over]
-            have_changed = await asyncio.gather(*(self._settle(record, change) for record in records))
-            if not any(have_changed):
+            settled = [self._settle(record, change, may_revoke=may_revoke) for record in records]
+            if not any(await asyncio.gather(*settled)):
                 return revision
             # We have revoked some, so their records are newer than `revision`; was one opened in between?
             told.update(record.id for record in records)
             await self._refresh()
+        raise AssertionError("nothing is revoked the second time")
 
     async def recall(self, recorded: Mapping[str, str]) -> None:
         """See `SessionBook.recall`: these sessions outlive a catalog."""
@@ -119,13 +121,15 @@ class SharedSessions:
 
     # Telling.
 
-    async def _settle(self, record: Record, change: Mapping[str, int]) -> bool:
+    async def _settle(self, record: Record, change: Mapping[str, int], *, may_revoke: bool) -> bool:
         """Return when this session cannot answer with what was before; whether its record had to be changed."""
         if record.is_revoked:
             await self._wait_out(record.id)
             return False
         if await self._tell(record, change):
             return False
+        if not may_revoke:
+            raise Unavailable("a front-end opens sessions that this catalog cannot tell of changes; ask another one")
         log.warning("a front-end did not answer, its session is revoked", session=record.id)
         self.expired += 1
         if await self._revoke(record):

@@ -1,6 +1,7 @@
 """Several catalogs on one etcd: whoever decides, in whatever order, there is one sequence and no stale read."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,34 @@ async def test_a_session_that_another_catalog_revoked_is_waited_for_from_when_th
         revoked.open()
         await deciding
         assert [entry.key for entry in told.entries] == ["b"]
+    await one_sequence(world)
+
+
+@in_catalog_time
+async def test_a_decision_is_left_to_the_catalog_that_reaches_the_front_end(tmp_path: Path) -> None:
+    """It opens one session after the other there, and nobody may wait for the last of them."""
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+
+        async def keep_a_session() -> None:
+            for number in itertools.count():
+                holder.session = f"session-{number}"
+                await other.session("open", holder)
+                while (await other.session("renew", holder)).outcome == "renewed":  # noqa: ASYNC110 - as a front-end
+                    await asyncio.sleep(0.1)
+
+        keeping = asyncio.create_task(keep_a_session())
+        await until(lambda: keys(world, "/sessions/"))
+        world.place("a").network.fault(holder.url, "hangs")
+        for i in range(3):
+            began = world.place("a").clock()
+            assert (await one.post("/decide", world.leader.ask(buy(f"k{i}")))).status_code == 503
+            assert world.place("a").clock() - began <= 2.2
+            began = world.place("b").clock()
+            await other.trade(world.leader, buy(f"k{i}"))
+            assert world.place("b").clock() - began <= 0.1
+        keeping.cancel()
     await one_sequence(world)
 
 
