@@ -24,6 +24,8 @@ OTHER_CONTENT = 0.1  # of the repeated keys: with another quantity
 class Customer:
     """One client. It begins with one front-end; for trades that it sends twice, it begins with another one as well."""
 
+    think_s = THINK_S
+
     def __init__(self, witnesses: Sequence[Witness], stocks: Sequence[str], source: random.Random) -> None:
         self.done_since = 0.0  # when the last operation began that has ended
         self.traded_since = 0.0  # when the last trade began that was new and has been decided
@@ -39,7 +41,7 @@ class Customer:
             began = time.monotonic()
             await self.act()
             self.done_since = began
-            await asyncio.sleep(self._random.expovariate(1 / THINK_S))
+            await asyncio.sleep(self._random.expovariate(1 / self.think_s))
 
     async def act(self) -> None:
         """One random operation. What comes of it, an error too, is in the history."""
@@ -92,6 +94,24 @@ class Customer:
         return True
 
 
+class Reader(Customer):
+    """A client that only looks up, and knows one front-end alone: it sees what that one's cache holds, come what may.
+
+    A client that trades waits while nobody can trade, and one that is answered 503 goes elsewhere. So whoever is to see
+    that a front-end that is cut off answers with what was before looks up few stocks, which are in the cache.
+    """
+
+    think_s = 5 * THINK_S
+
+    def __init__(self, witness: Witness, stock: str, source: random.Random) -> None:
+        super().__init__([witness], [stock], source)
+        self.traded_since = float("inf")  # nobody waits for that
+
+    async def act(self) -> None:
+        """Look up the stock."""
+        await self._look_up(self._stocks[0])
+
+
 class Crowd:
     """All clients together."""
 
@@ -114,13 +134,13 @@ class Crowd:
 
 @asynccontextmanager
 async def trading(
-    urls: Sequence[str], count: int, history: History, seed: int, patience_s: float = PATIENCE_S
+    urls: Sequence[str], count: int, history: History, seed: int, patience_s: float = PATIENCE_S, readers: int = 0
 ) -> AsyncIterator[Crowd]:
-    """So many clients act during the body; at its end, each ends what it has under way."""
+    """So many clients, and readers of each front-end, act during the body; in the end each ends what it has begun."""
     stop = asyncio.Event()
     turned = [[*urls[first:], *urls[:first]] for first in range(len(urls))]
     async with AsyncExitStack() as stack:
-        customers = []
+        customers: list[Customer] = []
         stocks: list[str] = []
         for number in range(count):
             witnesses = [
@@ -133,6 +153,10 @@ async def trading(
             ]
             stocks = stocks or [stock.name async for stock in witnesses[0].stocks()]
             customers.append(Customer(witnesses, stocks, random.Random(f"{seed}/{number}")))
+        for number, url in enumerate(url for url in urls for _ in range(readers)):
+            reader = Witness(f"reader-{number + 1}", history, url, patience_s=patience_s)
+            source = random.Random(f"{seed}/reader/{number}")
+            customers.append(Reader(await stack.enter_async_context(reader), stocks[number % readers], source))
         async with asyncio.TaskGroup() as group:
             for customer in customers:
                 group.create_task(customer.live(stop))

@@ -88,10 +88,10 @@ class Run:
 
     async def _rage(self, data_dir: Path) -> float:
         """The part in which there is a bazaar; gives the moment since which all was quiet."""
-        settings = self.settings
-        async with self.stage.bazaar(data_dir) as world:
+        settings, stage = self.settings, self.stage
+        async with stage.bazaar(data_dir) as world:
             async with trading(
-                world.urls, settings.clients, self.history, settings.seed, self.stage.patience_s
+                world.urls, settings.clients, self.history, settings.seed, stage.patience_s, stage.readers
             ) as crowd:
                 self.started = time.monotonic()
                 quiet_since = float("inf")

@@ -36,11 +36,12 @@ class World(Protocol):
 class Stage(Protocol):
     """Where and how a run is played.
 
-    patience_s: of its clients. bound_s: after a fault every client trades again within so long, as far as that is
-    promised. has_targets: see `summarise_rounds`.
+    patience_s: of its clients. readers: of each front-end, see `Reader`. bound_s: after a fault every client trades
+    again within so long, as far as that is promised. has_targets: see `summarise_rounds`.
     """
 
     patience_s: float
+    readers: int
     bound_s: float | None
     has_targets: bool
 
@@ -58,6 +59,7 @@ class OneMachine:
     """`bazaar up`, and the network between its processes when that is to be cut."""
 
     patience_s = PATIENCE_S
+    readers = 0
     bound_s: float | None = None
 
     def __init__(self, seed: int, front_ends: int, port: int | None, *, partitions: bool) -> None:

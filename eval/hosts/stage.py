@@ -23,16 +23,17 @@ silent, 2 s. The rest is for a machine on which all hosts share a few cores."""
 
 
 class ThreeHosts:
-    """See `Stage`."""
+    """See `Stage`. found: the bazaar, also when it is gone."""
 
     patience_s = PATIENCE_S
+    readers = 4
     bound_s: float | None = BOUND_S
     has_targets = False
 
     def __init__(self, seed: int, *, namespaces: bool) -> None:
         self._seed = seed
         self._namespaces = namespaces
-        self._bazaar: HostsBazaar | None = None
+        self.found: HostsBazaar | None = None
 
     def scenarios(self) -> Iterator[Scenario]:
         """See `Stage.scenarios`."""
@@ -41,18 +42,18 @@ class ThreeHosts:
     @asynccontextmanager
     async def bazaar(self, data_dir: Path) -> AsyncIterator[World]:
         """See `Stage.bazaar`."""
-        async with running_hosts(data_dir, namespaces=self._namespaces) as self._bazaar:
-            yield self._bazaar
+        async with running_hosts(data_dir, namespaces=self._namespaces) as self.found:
+            yield self.found
 
     def problems_on_disk(self, data_dir: Path, operations: Sequence[Operation], quiet_since: float) -> list[str]:
         """See `Stage.problems_on_disk`. The stocks are those that the catalogs showed at rest: etcd is gone by now."""
-        assert self._bazaar is not None, "it has been there"
-        files = {f"order-{host}": self._bazaar.layout.data_dir(host) / f"order-{host}.db" for host in HOSTS}
+        assert self.found is not None, "it has been there"
+        files = {f"order-{host}": self.found.layout.data_dir(host) / f"order-{host}.db" for host in HOSTS}
         try:
             initial, logs = read_logs(files)
         except IntegrityFailure as failure:
             return [f"K4: {failure}"]
-        return judge(Evidence(initial, logs, self._bazaar.stocks, list(operations), {1: 0}, quiet_since), PATIENCE_S)
+        return judge(Evidence(initial, logs, self.found.stocks, list(operations), {1: 0}, quiet_since), PATIENCE_S)
 
 
 def on_three_hosts(rounds: int, seed: int, clients: int, *, namespaces: bool) -> Run:

@@ -1,29 +1,42 @@
 """Three hosts: where what runs, which faults a seed draws, what a cut loses, what is said where it cannot be done."""
 
 import os
+import random
 import shutil
+import sqlite3
+from contextlib import AsyncExitStack, closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from eval.chaos.faults import Blow
+from eval.chaos.load import Crowd, Customer, Reader
 from eval.chaos.report import everybody_ms
 from eval.chaos.run import Run
 from eval.chaos.scenarios import MOST_DELAY_S, Scenario
 from eval.history import Operation
-from eval.hosts.bazaar import running_hosts
-from eval.hosts.ground import CLIENTS, check_namespaces, lost_pairs
+from eval.hosts.bazaar import HostsBazaar, running_hosts
+from eval.hosts.ground import CLIENTS, OnePlace, check_namespaces, lost_pairs
 from eval.hosts.layout import HOSTS, Layout, on_host
 from eval.hosts.process import HostProcess
 from eval.hosts.scenarios import ALL, ALL_HOLD_S, BEYOND, CUTS, HOLD_S, KINDS, draw
-from eval.hosts.stage import BOUND_S, on_three_hosts
+from eval.hosts.stage import BOUND_S, ThreeHosts, on_three_hosts
 from eval.processes import Failed
+from eval.witness import History, Witness
+from services.catalog.inventory import fold
 from services.cluster.errors import CannotDo
+from services.common.digest import empty_head, entry_digest, head_at
+from services.common.http import make_client
+from services.common.models import Entry, Stock, Type
+from services.common.runtime import Runtime
 from services.common.settings import CatalogSettings, FrontEndSettings, OrderSettings
+from services.order.store import LogStore
+from tests.support.fake_front_end import FakeFrontEnd
 from tests.support.ports import free_ports
 from tests.unit.test_chaos_report import make_round
 
+INITIAL = [Stock(name="FishCo", price=100, quantity=10)]
 ADDRESSES = ["10.7.0.1", "10.7.0.2", "10.7.0.3"]
 
 
@@ -174,6 +187,83 @@ def test_it_is_a_violation_when_a_client_waits_longer_than_it_may(
 ) -> None:
     run = run_of(Blow(["host-1"], 0.0, 2.0, 8.0, is_total=is_total), waited_s * 1_000)
     assert [problem.startswith("K9: round 1, kill host-1") for problem in run.problems] == [True] * is_late
+
+
+# Who looks, and who judges.
+
+
+async def test_a_reader_looks_up_its_one_stock_and_nothing_else() -> None:
+    front_end, history = FakeFrontEnd(), History()
+    async with Witness("reader-1", history, "http://front-end-1", transport=front_end.transport) as witness:
+        reader = Reader(witness, "FishCo", random.Random(1))
+        for _ in range(20):
+            await reader.act()
+    assert {(each.kind, each.name, each.status) for each in history.operations} == {("look_up", "FishCo", 200)}
+    await Crowd([reader], history).everybody_traded(float("inf"))  # nobody waits for a reader's trade
+
+
+async def test_a_key_is_asked_for_again_through_either_front_end() -> None:
+    fakes, history = [FakeFrontEnd({"FishCo": 10_000}) for _ in range(2)], History()
+    async with AsyncExitStack() as stack:
+        witnesses = [
+            await stack.enter_async_context(Witness("client-1", history, "http://f", transport=each.transport))
+            for each in fakes
+        ]
+        customer = Customer(witnesses, ["FishCo"], random.Random(1))
+        for _ in range(300):
+            await customer.act()
+    keys = [set(each.keys) for each in fakes]
+    first = {each.key for each in history.operations if each.kind == "trade"}
+    assert len(keys[0] & keys[1]) > 0.15 * len(first), "more than those that were sent twice"
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> ThreeHosts:
+    """The disks of three hosts after two orders, and what the catalogs showed."""
+    stage = ThreeHosts(1, namespaces=False)
+    async with make_client(Runtime()) as client:
+        stage.found = HostsBazaar(Layout(tmp_path, ADDRESSES, 8000), OnePlace(), client)
+    log = entries(("buy", 3), ("sell", 1))
+    for host in HOSTS:
+        stage.found.layout.data_dir(host).mkdir()
+        store = LogStore(stage.found.layout.data_dir(host) / f"order-{host}.db")
+        store.adopt(1, INITIAL)
+        store.append(log)
+        store.close()
+    stage.found.stocks = list(fold(INITIAL, log).values())
+    return stage
+
+
+def test_a_run_passes_when_disks_and_catalogs_agree(stage: ThreeHosts, tmp_path: Path) -> None:
+    assert stage.problems_on_disk(tmp_path, [], float("inf")) == []
+
+
+def test_a_run_fails_when_the_catalogs_showed_another_quantity(stage: ThreeHosts, tmp_path: Path) -> None:
+    assert stage.found is not None
+    stage.found.stocks = INITIAL
+    assert stage.problems_on_disk(tmp_path, [], float("inf")) == [
+        "K5: the catalog's stocks are not what the log adds up to"
+    ]
+
+
+def test_a_run_fails_when_one_host_has_lost_an_order(stage: ThreeHosts, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "host-2" / "order-2.db")) as database, database:
+        assert database.execute("DELETE FROM log WHERE position = 2").rowcount == 1
+    assert "K5: order-2 has 1 entries at rest, another replica 2" in stage.problems_on_disk(tmp_path, [], float("inf"))
+
+
+def entries(*trades: tuple[Type, int]) -> list[Entry]:
+    """A log of accepted trades."""
+    head, log = empty_head(INITIAL), []
+    for kind, quantity in trades:
+        number = head.number + 1
+        draft = Entry(
+            position=number, number=number, key=f"key-{number}", name="FishCo", type=kind, quantity=quantity,
+            price=100, at=0, digest="",
+        )  # fmt: skip
+        log.append(draft.model_copy(update={"digest": entry_digest(head.digest, draft)}))
+        head = head_at(log[-1], head)
+    return log
 
 
 # Where it cannot be done.
