@@ -12,7 +12,7 @@ import pytest
 
 from eval.chaos.faults import Blow
 from eval.chaos.load import Crowd, Customer, Reader
-from eval.chaos.report import everybody_ms
+from eval.chaos.report import Round, everybody_ms
 from eval.chaos.run import Run
 from eval.chaos.scenarios import MOST_DELAY_S, Scenario
 from eval.history import Operation
@@ -34,7 +34,6 @@ from services.common.settings import CatalogSettings, FrontEndSettings, OrderSet
 from services.order.store import LogStore
 from tests.support.fake_front_end import FakeFrontEnd
 from tests.support.ports import free_ports
-from tests.unit.test_chaos_report import make_round
 
 INITIAL = [Stock(name="FishCo", price=100, quantity=10)]
 ADDRESSES = ["10.7.0.1", "10.7.0.2", "10.7.0.3"]
@@ -169,7 +168,21 @@ def test_everybody_trades_again_when_the_last_client_has_a_new_trade_decided() -
 
 def run_of(blow: Blow, waited_ms: float) -> Run:
     run = on_three_hosts(1, 1, 5, namespaces=True)
-    run._check_bound(make_round("kill host-1", everybody_ms=waited_ms), blow)
+    round_ = Round(
+        number=1,
+        kind="kill host-1",
+        hit=["host-1"],
+        began_s=0.0,
+        undone_s=2.0,
+        level_s=8.0,
+        longest_ms={},
+        trade_waits_ms=[],
+        first_trade_ms=waited_ms,
+        everybody_ms=waited_ms,
+        noticed_ms=None,
+        downtime_ms={},
+    )
+    run._check_bound(round_, blow)
     return run
 
 
