@@ -220,9 +220,7 @@ def test_internal_traffic_is_plain_when_no_files_are_given(shell: Shell) -> None
         ("etcd://a:1,b:2/other", ["http://a:1", "http://b:2"], "other"),
     ],
 )
-def test_a_store_on_etcd_is_its_addresses_and_a_prefix(
-    shell: Shell, store: str, urls: list[str], prefix: str
-) -> None:
+def test_a_store_on_etcd_is_its_addresses_and_a_prefix(shell: Shell, store: str, urls: list[str], prefix: str) -> None:
     assert shell.run(CatalogSettings, "--replicas", REPLICAS, "--store", store).etcd == (urls, prefix)
 
 
@@ -242,7 +240,17 @@ def test_the_embedded_store_is_a_file(shell: Shell, flags: list[str], path: str)
 
 @pytest.mark.parametrize(
     "store",
-    ["", "sqlite:///", "sqlite:/x", "etcd://", "etcd://a", "etcd://a:1,", "etcd://a:1,b", "redis://a:1", "etcd://a:1/b/c"],
+    [
+        "",
+        "sqlite:///",
+        "sqlite:/x",
+        "etcd://",
+        "etcd://a",
+        "etcd://a:1,",
+        "etcd://a:1,b",
+        "redis://a:1",
+        "etcd://a:1/b/c",
+    ],
 )
 def test_status_2_and_the_form_when_a_store_makes_no_sense(shell: Shell, store: str) -> None:
     said = shell.refusal(CatalogSettings, "--replicas", REPLICAS, "--store", store)
