@@ -335,10 +335,10 @@ def head_not_compared() -> Iterator[None]:
 @bug("a decision that begins again does not tell the caches again", on_etcd=True)
 def announced_once() -> Iterator[None]:
     announce = SharedSessions.announce
-    told: dict[tuple[int, frozenset[str]], bool] = {}
+    told: dict[tuple[Any, frozenset[str]], bool] = {}
 
     async def once(self: SharedSessions, position: int, names: Any) -> int:
-        key = (id(asyncio.current_task()), frozenset(names))
+        key = (asyncio.current_task(), frozenset(names))
         if told.setdefault(key, False):
             return self._records.revision
         told[key] = True
