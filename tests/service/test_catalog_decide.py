@@ -502,8 +502,8 @@ async def test_the_process_ends_when_the_disk_is_full(tmp_path: Path) -> None:
     world = CatalogWorld(tmp_path)
     async with world.running() as process:
         await settled(process, world)
-        store: Any = process.catalog._store.file
-        writer = store._database._writer
+        store: Any = process.catalog._store
+        writer = store.file._database._writer
         [(pages,)] = writer.execute("PRAGMA page_count").fetchall()
         writer.execute(f"PRAGMA max_page_count = {pages}")
         response = await process.post("/decide", world.leader.ask(*(sell(f"key-{i:058}") for i in range(90))))
