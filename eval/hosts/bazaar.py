@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -266,8 +266,3 @@ async def running_hosts(folder: Path, *, namespaces: bool) -> AsyncIterator[Host
         stack.push_async_callback(bazaar.stop)
         await bazaar.start()
         yield bazaar
-
-
-def front_end_ports(bazaar: HostsBazaar) -> Mapping[str, int]:
-    """Where loads go, by the name of the front-end."""
-    return {each.name: int(each.url.rpartition(":")[2]) for each in bazaar.layout.of("front-end")}
