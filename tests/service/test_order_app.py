@@ -347,7 +347,6 @@ NONSENSE = [
     ("/adopt", _change(ADOPT, "generation", 1.5)),
     ("/adopt", _change(ADOPT, "generation", None)),
     ("/adopt", _change(ADOPT, "stocks", ...)),
-    ("/adopt", _change(ADOPT, "more+", 1)),
     ("/adopt", _change(ADOPT, "stocks.0.name", "")),
     ("/append", _change(APPEND, "generation", True)),
     ("/append", _change(APPEND, "before", None)),
@@ -360,7 +359,6 @@ NONSENSE = [
     ("/trades", _change(TRADES, "trades.0.quantity", 1.0)),
     ("/trades", _change(TRADES, "trades.0.key", "x" * 65)),
     ("/trades", _change(TRADES, "trades.0.key", "")),
-    ("/trades", _change(TRADES, "trades.0.number+", 7)),
     ("/leader", _change(NOTICE, "leader", None)),
 ]
 
