@@ -14,7 +14,7 @@ import httpx
 
 from services.cluster.control import ActionAnswer
 from services.cluster.errors import CannotDo
-from services.cluster.links import internal_client
+from services.cluster.links import Nothing, internal_client
 from services.cluster.ports import is_free
 from services.cluster.routes import write_routes
 from services.cluster.service_log import tail
@@ -39,10 +39,6 @@ LAST_LINES = 10
 
 class Failed(Exception):
     """The bazaar did not come back: this is a verdict, not an accident."""
-
-
-class _Nothing(Message):
-    """The empty body of an action."""
 
 
 class _Alive(Message):
@@ -119,7 +115,7 @@ class Processes:
     async def act(self, name: str, action: Action) -> None:
         """What `bazaar kill` and `bazaar start` do. Raises CannotDo."""
         try:
-            await self._control.call(f"/services/{name}/{action}", ActionAnswer, _Nothing(), timeout_s=ACTION_S)
+            await self._control.call(f"/services/{name}/{action}", ActionAnswer, Nothing(), timeout_s=ACTION_S)
         except PeerError as error:
             raise CannotDo(f"{action} {name}: {error}") from error
 

@@ -53,9 +53,7 @@ async def verify_cluster(cluster: Cluster, client: httpx.AsyncClient, patience_s
 class _Audit:
     def __init__(self, cluster: Cluster, client: httpx.AsyncClient) -> None:
         self._replicas = {each.name: Peer(client, each.internal_url) for each in cluster.of("order")}
-        self._catalog = service_at(
-            client, ",".join(each.internal_url for each in cluster.of("catalog")), time.monotonic
-        )
+        self._catalog = service_at(client, [each.internal_url for each in cluster.of("catalog")], time.monotonic)
 
     async def run(self, patience_s: float) -> Verdict:
         rest = await self._wait_for_rest(patience_s)

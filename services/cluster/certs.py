@@ -5,7 +5,6 @@ Keys are readable by their owner alone from their first byte on. The authority's
 """
 
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.cluster.errors import CannotDo
+from services.common.secret import BadSecret, load_secret
 
 AUTHORITY = "authority"
 AUTHORITY_DAYS = 3_650
@@ -62,13 +62,12 @@ def make_certificates(
                 _check_kept(certificate, authority, addresses)
                 kept.append(certificate.name)
                 continue
-            _write_pair(certificate, key, *new_host(authority, name, addresses, days))
+            write_pair(folder, name, *new_host(authority, name, addresses, days))
             made.append(certificate.name)
-        if (folder / "secret").exists():
-            kept.append("secret")
-        else:
-            _write(folder / "secret", secrets.token_urlsafe(32).encode(), 0o600)
-            made.append("secret")
+        (kept if (folder / "secret").exists() else made).append("secret")
+        load_secret(folder)
+    except BadSecret as error:
+        raise CannotDo(str(error)) from error
     except OSError as error:
         raise CannotDo(f"{error.filename or folder}: {error.strerror}") from error
     return Made(made, kept)
@@ -123,7 +122,8 @@ def new_host(
 
 def write_pair(folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     """Write NAME.crt and NAME.key, replacing what is there."""
-    _write_pair(folder / f"{name}.crt", folder / f"{name}.key", certificate, key)
+    _write(folder / f"{name}.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM), 0o644)
 
 
 def _builder(
@@ -159,7 +159,7 @@ def _authority(folder: Path, made: list[str], kept: list[str]) -> Authority:
     certificate, key = folder / f"{AUTHORITY}.crt", folder / f"{AUTHORITY}.key"
     if not _both_exist(certificate, key):
         authority = new_authority()
-        _write_pair(certificate, key, authority.certificate, authority.key)
+        write_pair(folder, AUTHORITY, authority.certificate, authority.key)
         made.append(certificate.name)
         return authority
     kept.append(certificate.name)
@@ -207,11 +207,6 @@ def _both_exist(certificate: Path, key: Path) -> bool:
         gone = key if there[0] == certificate else certificate
         raise CannotDo(f"{there[0]} is there and {gone} is not: put it back, or move the other away, too")
     return bool(there)
-
-
-def _write_pair(certificate: Path, key: Path, signed: x509.Certificate, private: ec.EllipticCurvePrivateKey) -> None:
-    _write(key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    _write(certificate, signed.public_bytes(Encoding.PEM), 0o644)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -17,14 +17,14 @@ from client.console import make_console
 from services.cluster.audit import verify_cluster
 from services.cluster.console import show_verdict, status_page, watch_page
 from services.cluster.control import ActionAnswer
-from services.cluster.errors import CannotDo, NotRunning, UsageError
-from services.cluster.folder import read_cluster, up_command
-from services.cluster.links import internal_client, words
+from services.cluster.errors import CannotDo, UsageError
+from services.cluster.folder import read_cluster
+from services.cluster.links import Nothing, asking_supervisor, check_names, internal_client, not_running
 from services.cluster.status import Snapshot, take_snapshot
 from services.cluster.supervisor import Action
 from services.cluster.topology import Cluster
 from services.cluster.verify import Verdict
-from services.common.http import Peer, PeerAnswered, PeerError
+from services.common.http import Peer, PeerError
 from services.common.models import Order, Type
 
 CONTROL_S = 10.0
@@ -32,10 +32,6 @@ SNAPSHOT_S = 5.0
 WATCH_EVERY_S = 0.5
 
 T = TypeVar("T")
-
-
-class _Nothing(BaseModel):
-    """The empty body of an action."""
 
 
 # What is known of the bazaar.
@@ -51,9 +47,7 @@ def show_status(data_dir: Path, *, as_json: bool, watch: bool) -> int:
 def act(data_dir: Path, name: str, action: Action) -> int:
     """Have the supervisor kill, pause, resume or start one service."""
     cluster = read_cluster(data_dir)
-    names = [service.name for service in cluster.services]
-    if name not in names:
-        raise UsageError(f"there is no service {name}; the services are {', '.join(names)}")
+    check_names(cluster, name)
     answer = asyncio.run(_act(data_dir, cluster, name, action))
     make_console().print(f"{answer.name}: {answer.state}" + (f" (pid {answer.pid})" if answer.pid else ""))
     return 0
@@ -101,23 +95,15 @@ async def _snapshot(cluster: Cluster, client: httpx.AsyncClient) -> Snapshot:
 async def _act(data_dir: Path, cluster: Cluster, name: str, action: Action) -> ActionAnswer:
     async with internal_client(data_dir) as client:
         control = Peer(client, cluster.control)
-        try:
-            return await control.call(f"/services/{name}/{action}", ActionAnswer, _Nothing(), timeout_s=CONTROL_S)
-        except PeerAnswered as error:
-            raise CannotDo(words(error)) from error
-        except PeerError as error:
-            raise _not_running(data_dir, cluster) from error
+        with asking_supervisor(data_dir, cluster):
+            return await control.call(f"/services/{name}/{action}", ActionAnswer, Nothing(), timeout_s=CONTROL_S)
 
 
 async def _verify(data_dir: Path, cluster: Cluster) -> Verdict:
     async with internal_client(data_dir) as client:
         if all(service.head is None for service in (await _snapshot(cluster, client)).services):
-            raise _not_running(data_dir, cluster)
+            raise not_running(data_dir, cluster)
         return await verify_cluster(cluster, client)
-
-
-def _not_running(data_dir: Path, cluster: Cluster) -> NotRunning:
-    return NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {up_command(data_dir, cluster)}")
 
 
 # What a customer does.

@@ -1,16 +1,17 @@
 """How the `bazaar` command reaches the services' internal listeners."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
 import httpx
 
-from services.cluster.errors import CannotDo
-from services.cluster.folder import find_cluster
-from services.cluster.topology import Settings
-from services.common.http import SECRET_HEADER, PeerAnswered, make_client
+from services.cluster.errors import CannotDo, NotRunning, UsageError
+from services.cluster.folder import find_cluster, up_command
+from services.cluster.topology import Cluster, Settings
+from services.common.http import SECRET_HEADER, PeerAnswered, PeerError, make_client
+from services.common.models import Message
 from services.common.runtime import Runtime
 from services.common.secret import BadSecret, load_secret
 from services.common.tls import BadTls, client_context
@@ -38,3 +39,31 @@ async def internal_client(data_dir: Path) -> AsyncIterator[httpx.AsyncClient]:
 def words(error: PeerAnswered) -> str:
     """The message of an error answer, without its status."""
     return str(error).partition(": ")[2]
+
+
+class Nothing(Message):
+    """The empty body of an action."""
+
+
+@contextmanager
+def asking_supervisor(data_dir: Path, cluster: Cluster) -> Iterator[None]:
+    """The body asks the supervisor for something: raises CannotDo with its words, or NotRunning when there is none."""
+    try:
+        yield
+    except PeerAnswered as error:
+        raise CannotDo(words(error)) from error
+    except PeerError as error:
+        raise not_running(data_dir, cluster) from error
+
+
+def not_running(data_dir: Path, cluster: Cluster) -> NotRunning:
+    """What to say when nothing of this bazaar answers."""
+    return NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {up_command(data_dir, cluster)}")
+
+
+def check_names(cluster: Cluster, *names: str) -> None:
+    """Raise UsageError for a name that no service has."""
+    known = [service.name for service in cluster.services]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no service {name}; the services are {', '.join(known)}")

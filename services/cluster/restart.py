@@ -8,24 +8,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from client.console import make_console
 from services.cluster.control import ActionAnswer
-from services.cluster.errors import CannotDo, NotRunning, UsageError
-from services.cluster.folder import read_cluster, up_command
-from services.cluster.links import internal_client, words
+from services.cluster.errors import CannotDo
+from services.cluster.folder import read_cluster
+from services.cluster.links import Nothing, asking_supervisor, check_names, internal_client
 from services.cluster.status import Snapshot
-from services.common.http import Peer, PeerAnswered, PeerError
+from services.common.http import Peer
 
 PATIENCE_S = 60.0  # for the bazaar to be whole again after each process
 CONTROL_S = 15.0  # a process has 5 s to end what is under way
 SNAPSHOT_S = 5.0
 LOOK_EVERY_S = 0.2
-
-
-class _Nothing(BaseModel):
-    """The empty body of an action."""
 
 
 def restart(data_dir: Path, names: Sequence[str], *, rolling: bool) -> int:
@@ -34,18 +28,10 @@ def restart(data_dir: Path, names: Sequence[str], *, rolling: bool) -> int:
     rolling: one after the other, each only while all others do their work. Raises CannotDo and UsageError.
     """
     cluster = read_cluster(data_dir)
-    known = [service.name for service in cluster.services]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"there is no service {name}; the services are {', '.join(known)}")
+    check_names(cluster, *names)
     chosen = list(dict.fromkeys(names)) or [service.name for service in cluster.own]
-    try:
+    with asking_supervisor(data_dir, cluster):
         asyncio.run(_restart(data_dir, cluster.control, chosen, rolling=rolling))
-    except PeerAnswered as error:
-        raise CannotDo(words(error)) from error
-    except PeerError as error:
-        start = up_command(data_dir, cluster)
-        raise NotRunning(f"the bazaar in {data_dir}/ is not running; start it with: {start}") from error
     return 0
 
 
@@ -86,7 +72,7 @@ async def _restart(data_dir: Path, control: str, names: Sequence[str], *, rollin
 
 
 async def _restart_one(supervisor: Peer, name: str) -> None:
-    await supervisor.call(f"/services/{name}/restart", ActionAnswer, _Nothing(), timeout_s=CONTROL_S)
+    await supervisor.call(f"/services/{name}/restart", ActionAnswer, Nothing(), timeout_s=CONTROL_S)
 
 
 async def _whole(supervisor: Peer) -> Snapshot:

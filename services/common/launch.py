@@ -46,8 +46,10 @@ def launch(
     create_app: Callable[[SettingsT, Runtime, str], FastAPI],
     listeners: Callable[[SettingsT, FastAPI, ssl.SSLContext | None], tuple[Listener, ...]] | None = None,
 ) -> None:
-    """Run a service until it is told to stop. named: its name in logs. listeners: other than its host and port."""
-    # A listener for other services has the context that `listeners` is given, if there is one.
+    """Run a service until it is told to stop. named: its name in logs.
+
+    listeners: other than one on its host and port; those for other services speak TLS when a context is given.
+    """
     die_with_parent()
     settings = load_settings(kind)
     set_up_logs(named(settings), settings.log_level)

@@ -12,6 +12,7 @@ from services.common.tls import TlsFiles
 
 MAX_REPLICAS = 9
 
+_URL = re.compile(r"(https?://[^\s/,]+)/?", re.ASCII)
 _ADDRESS = re.compile(r"(\d+)=(https?://[^\s/]+)/?", re.ASCII)
 
 
@@ -33,12 +34,28 @@ def _addresses(value: object) -> object:
     return addresses
 
 
+def _urls(value: object) -> object:
+    """Read `http://a:1,http://b:2`; anything that is no text is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    urls: list[str] = []
+    for part in filter(None, map(str.strip, value.split(","))):
+        match = _URL.fullmatch(part)
+        if match is None:
+            raise ValueError("write http://host:port, or several with commas between")
+        urls.append(match[1])
+    if not urls:
+        raise ValueError("write http://host:port, or several with commas between")
+    return urls
+
+
 def _ids(value: object) -> object:
     """Read `1,3`; anything that is no text is left to pydantic."""
     return [int(part) for part in value.split(",") if part] if isinstance(value, str) else value
 
 
 Addresses = Annotated[dict[int, str], NoDecode, BeforeValidator(_addresses)]
+Urls = Annotated[list[str], NoDecode, BeforeValidator(_urls)]
 Ids = Annotated[list[int], NoDecode, BeforeValidator(_ids)]
 Port = Annotated[int, Field(ge=0, le=65_535, description="port to listen on")]
 
@@ -127,8 +144,8 @@ class OrderSettings(ServiceSettings):
 
     port: Port = 8011
     replica_id: int = Field(ge=1, le=MAX_REPLICAS, description="unique id of this replica")
-    catalog: str = Field(
-        "http://127.0.0.1:8010", description="address of the catalog, or of several: first choice first"
+    catalog: Urls = Field(
+        ["http://127.0.0.1:8010"], description="address of the catalog, or of several: first choice first"
     )
     replicas: Addresses = Field(description="every order replica, this one included")
     durability: DurabilityField = "disk"
@@ -144,8 +161,8 @@ class FrontEndSettings(ServiceSettings):
     advertised_url: str | None = Field(
         None, description="where the catalog reaches this process alone; by default the internal listener's address"
     )
-    catalog: str = Field(
-        "http://127.0.0.1:8010", description="address of the catalog, or of several: first choice first"
+    catalog: Urls = Field(
+        ["http://127.0.0.1:8010"], description="address of the catalog, or of several: first choice first"
     )
     replicas: Addresses = Field(description="every order replica: 1=http://host:port,2=http://host:port")
     cache_size: int = Field(10, ge=0, le=1_000_000, description="how many stocks the cache holds; 0 turns it off")

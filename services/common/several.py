@@ -9,7 +9,7 @@ by one that has much time to lose. What holds here:
 - When nobody could answer, an indefinite failure outweighs a definite one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 from pydantic import BaseModel
@@ -47,7 +47,7 @@ class _Candidate:
 class Several(Peer):
     """A service at several addresses, called as if it were one. `url` is that of the preferred one."""
 
-    def __init__(self, client: httpx.AsyncClient, urls: list[str], clock: Callable[[], float]) -> None:
+    def __init__(self, client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float]) -> None:
         super().__init__(client, urls[0])
         self._candidates = [_Candidate(Peer(client, url)) for url in urls]
         self._clock = clock
@@ -105,10 +105,9 @@ class Several(Peer):
         return works + failed, None
 
 
-def service_at(client: httpx.AsyncClient, addresses: str, clock: Callable[[], float]) -> Peer:
-    """The service at `http://a:1`, or at one of `http://a:1,http://b:2`: a plain peer when there is only one."""
-    urls = [url.strip().removesuffix("/") for url in addresses.split(",") if url.strip()]
-    return Several(client, urls, clock) if len(urls) > 1 else Peer(client, addresses)
+def service_at(client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float]) -> Peer:
+    """The service at one of these addresses, first choice first: a plain peer when there is only one."""
+    return Several(client, urls, clock) if len(urls) > 1 else Peer(client, urls[0])
 
 
 def _is_definite(error: PeerError) -> bool:

@@ -68,7 +68,7 @@ class Served:
         for i, follower in self.followers.items():
             self.outside.network.serve(replica_url(i), follower.handle)
         settings = OrderSettings(
-            data_dir=folder, replica_id=3, catalog=CATALOG, replicas={i: replica_url(i) for i in (1, 2, 3)}
+            data_dir=folder, replica_id=3, catalog=[CATALOG], replicas={i: replica_url(i) for i in (1, 2, 3)}
         )
         self.app = create_app(settings, self.outside.runtime, SECRET)
         self.replica: Replica = self.app.state.replica

@@ -20,13 +20,12 @@ from client import BazaarClient
 from services.cluster.audit import verify_cluster
 from services.cluster.control import ActionAnswer
 from services.cluster.folder import find_cluster
-from services.cluster.links import internal_client
+from services.cluster.links import Nothing, internal_client
 from services.cluster.service_log import tail
 from services.cluster.status import ServiceView, Snapshot
 from services.cluster.topology import Cluster as Topology
 from services.cluster.verify import Verdict
 from services.common.http import Peer, PeerError
-from services.common.models import Message
 from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_ports
 
@@ -40,10 +39,6 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 class Gone(Exception):
     """The supervisor has ended; the message shows its output."""
-
-
-class _Nothing(Message):
-    """The empty body of an action."""
 
 
 class Cluster:
@@ -352,7 +347,7 @@ class Cluster:
 
     async def _act(self, name: str, action: str) -> ActionAnswer:
         control = Peer(await self._internal(), self.topology.control)
-        return await control.call(f"/services/{name}/{action}", ActionAnswer, _Nothing(), timeout_s=PATIENCE_S)
+        return await control.call(f"/services/{name}/{action}", ActionAnswer, Nothing(), timeout_s=PATIENCE_S)
 
     async def _internal(self) -> httpx.AsyncClient:
         if self._client is None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +13,10 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from eval.etcd_node import INSTALL, EtcdNode, dying_with_us, etcd_command, etcd_environment
+from eval import etcd_node
+from eval.etcd_node import EtcdNode, dying_with_us, etcd_command, etcd_environment
+from eval.hosts.process import HostProcess
+from services.cluster.errors import CannotDo
 from services.cluster.service_log import tail
 from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
@@ -28,8 +29,10 @@ LAST_LINES = 25
 
 def require_etcd() -> None:
     """Skip the test where etcd is not installed."""
-    if shutil.which("etcd") is None:
-        pytest.skip(f"etcd is not installed; {INSTALL}")
+    try:
+        etcd_node.require_etcd()
+    except CannotDo as error:
+        pytest.skip(str(error))
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,15 @@ class Host:
     prefix: Sequence[str] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Node:
-    """One node: its name, addresses and data, and its process while it has one."""
+    """One node: its name, addresses and data."""
 
     name: str
     host: Host
     data_dir: Path
     client_port: int = field(default_factory=free_port)
     peer_port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
-    is_paused: bool = False
 
     @property
     def url(self) -> str:
@@ -95,8 +96,15 @@ class EtcdCluster:
             f"etcd-{number}": Node(f"etcd-{number}", host, folder / f"etcd-{number}")
             for number, host in enumerate(hosts or [Host()] * size, start=1)
         }
-        self._flags = flags
-        self._heartbeat_ms, self._election_ms = heartbeat_ms, election_ms
+        everyone = [each.description for each in self.nodes.values()]
+        self._processes = {}
+        for name, node in self.nodes.items():
+            command = etcd_command(
+                node.description, everyone, *flags, heartbeat_ms=heartbeat_ms, election_ms=election_ms
+            )
+            self._processes[name] = HostProcess(
+                name, dying_with_us([*node.host.prefix, *command]), etcd_environment(), node.log
+            )
         self._stack = AsyncExitStack()
         self._client: httpx.AsyncClient | None = None
 
@@ -133,6 +141,11 @@ class EtcdCluster:
         """Where clients find its nodes."""
         return [each.url for each in self.nodes.values()]
 
+    @property
+    def pids(self) -> list[int | None]:
+        """The ids of its processes; None for one that is down."""
+        return [each.pid for each in self._processes.values()]
+
     async def call(self, name: str, path: str, body: Any, timeout_s: float = PATIENCE_S) -> httpx.Response:
         """POST to the JSON gateway of one node."""
         assert self._client is not None, "the cluster is not entered"
@@ -157,7 +170,7 @@ class EtcdCluster:
         for name in names or self._running():
             async with self._patience(f"{name} is healthy"):
                 while not await self._is_healthy(name):
-                    self._check_alive(name)
+                    self._processes[name].check()
                     await asyncio.sleep(POLL_EVERY_S)
 
     def logs(self) -> str:
@@ -169,36 +182,19 @@ class EtcdCluster:
 
     async def start(self, name: str) -> None:
         """Start a node that is down, with the data it has, and do not wait for anything."""
-        node = self.nodes[name]
-        assert node.process is None, f"{name} runs already"
-        with node.log.open("ab") as output:
-            node.process = await asyncio.create_subprocess_exec(
-                *dying_with_us([*node.host.prefix, *self._command(node)]),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=etcd_environment(),
-                cwd=self.folder,
-                process_group=0,
-            )
+        await self._processes[name].start()
 
     async def kill(self, name: str) -> None:
         """SIGKILL, and wait for the end; nothing when it is down."""
-        node = self.nodes[name]
-        if node.process is not None:
-            self._signal(node, signal.SIGKILL)
-            await node.process.wait()
-        node.process, node.is_paused = None, False
+        await self._processes[name].kill()
 
     def pause(self, name: str) -> None:
         """SIGSTOP."""
-        self._signal(self.nodes[name], signal.SIGSTOP)
-        self.nodes[name].is_paused = True
+        self._processes[name].pause()
 
     def resume(self, name: str) -> None:
         """SIGCONT."""
-        self._signal(self.nodes[name], signal.SIGCONT)
-        self.nodes[name].is_paused = False
+        self._processes[name].resume()
 
     async def restart(self, name: str) -> None:
         """Kill a node and start it again with the data it has."""
@@ -207,28 +203,8 @@ class EtcdCluster:
 
     # How it is done.
 
-    def _command(self, node: Node) -> list[str]:
-        everyone = [each.description for each in self.nodes.values()]
-        return etcd_command(
-            node.description,
-            everyone,
-            *self._flags,
-            heartbeat_ms=self._heartbeat_ms,
-            election_ms=self._election_ms,
-        )
-
     def _running(self) -> list[str]:
-        return [each.name for each in self.nodes.values() if each.process is not None and not each.is_paused]
-
-    def _signal(self, node: Node, number: signal.Signals) -> None:
-        assert node.process is not None, f"{node.name} is down"
-        if node.process.returncode is None:
-            node.process.send_signal(number)
-
-    def _check_alive(self, name: str) -> None:
-        process = self.nodes[name].process
-        assert process is not None, f"{name} is down"
-        assert process.returncode is None, f"{name} ended with status {process.returncode}"
+        return [each.name for each in self._processes.values() if each.pid is not None and not each.is_paused]
 
     async def _is_healthy(self, name: str) -> bool:
         assert self._client is not None

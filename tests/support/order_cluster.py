@@ -275,5 +275,7 @@ class Cluster:
         return services.catalog.app.create_app(settings, runtime, SECRET)
 
     def _create_order(self, replica_id: int, runtime: Runtime) -> FastAPI:
-        settings = OrderSettings(data_dir=self.folder, replica_id=replica_id, catalog=CATALOG, replicas=self._addresses)
+        settings = OrderSettings(
+            data_dir=self.folder, replica_id=replica_id, catalog=[CATALOG], replicas=self._addresses
+        )
         return services.order.app.create_app(settings, runtime, SECRET)

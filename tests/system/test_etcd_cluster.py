@@ -27,7 +27,7 @@ from tests.support.etcd_cluster import EtcdCluster
 
 async def main():
     async with EtcdCluster(Path(sys.argv[1])) as etcd:
-        print(*(each.process.pid for each in etcd.nodes.values()), flush=True)
+        print(*etcd.pids, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())

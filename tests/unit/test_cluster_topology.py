@@ -93,7 +93,7 @@ def test_the_services_understand_their_command_lines() -> None:
     catalog = CatalogSettings(_cli_parse_args=_command("catalog", settings)[3:])
     assert (catalog.port, catalog.replicas, catalog.lost, catalog.stocks) == (8010, replicas, [1, 3], Path("s.csv"))
     order = OrderSettings(_cli_parse_args=_command("order-2", settings)[3:])
-    assert (order.port, order.replica_id, order.catalog) == (8012, 2, "http://127.0.0.1:8010")
+    assert (order.port, order.replica_id, order.catalog) == (8012, 2, ["http://127.0.0.1:8010"])
     assert order.replicas == replicas
     assert (catalog.durability, order.durability) == ("process", "process")
     front_end = FrontEndSettings(_cli_parse_args=_command("front-end-1", settings)[3:])
@@ -109,14 +109,14 @@ def test_services_reach_each_other_another_way_when_there_are_routes() -> None:
     }
     settings = Settings(replicas=2, front_ends=2, routes=routes)
     front_end = FrontEndSettings(_cli_parse_args=_command("front-end-1", settings)[3:])
-    assert front_end.catalog == "http://127.0.0.1:1"
+    assert front_end.catalog == ["http://127.0.0.1:1"]
     assert front_end.replicas == {1: "http://127.0.0.1:8011", 2: "http://127.0.0.1:2"}
     assert (front_end.internal_port, front_end.internal_url) == (8021, "http://127.0.0.1:5")
     order = OrderSettings(_cli_parse_args=_command("order-2", settings)[3:])
-    assert order.catalog == "http://127.0.0.1:3"
+    assert order.catalog == ["http://127.0.0.1:3"]
     assert order.replicas == {1: "http://127.0.0.1:4", 2: "http://127.0.0.1:8012"}
     other = FrontEndSettings(_cli_parse_args=_command("front-end-2", settings)[3:])
-    assert (other.catalog, other.internal_url) == ("http://127.0.0.1:8010", "http://127.0.0.1:8022")
+    assert (other.catalog, other.internal_url) == (["http://127.0.0.1:8010"], "http://127.0.0.1:8022")
 
 
 @pytest.mark.parametrize(

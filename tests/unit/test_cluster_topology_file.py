@@ -81,7 +81,7 @@ def test_services_understand_their_flags_when_the_example_is_read() -> None:
     cluster = seen_from(EXAMPLE, "b")
     folder = EXAMPLE.parent
     files = TlsFiles(folder / "tls" / "b.crt", folder / "tls" / "b.key", folder / "tls" / "authority.crt")
-    catalogs = ",".join(f"https://10.0.0.{n}:8010" for n in (1, 2, 3))
+    catalogs = [f"https://10.0.0.{n}:8010" for n in (1, 2, 3)]
     replicas = {n: f"https://10.0.0.{n}:8011" for n in (1, 2, 3)}
     catalog = CatalogSettings(_cli_parse_args=started(cluster, "catalog-2"))
     assert (catalog.host, catalog.port, catalog.replicas) == ("10.0.0.2", 8010, replicas)

@@ -89,7 +89,7 @@ def test_services_understand_their_flags(layout: Layout, tmp_path: Path) -> None
     assert (order.replica_id, f"http://{order.host}:{order.port}") == (3, parts["order-3"].url)
     front_end = FrontEndSettings(_cli_parse_args=layout.command("front-end-1")[3:])
     assert front_end.internal_url == parts["front-end-1"].internal_url
-    assert order.catalog == front_end.catalog == f"{parts['catalog-1'].url},{parts['catalog-2'].url}"
+    assert order.catalog == front_end.catalog == [parts["catalog-1"].url, parts["catalog-2"].url]
     assert order.replicas == front_end.replicas == {host: parts[f"order-{host}"].url for host in HOSTS}
 
 

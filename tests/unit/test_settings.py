@@ -74,7 +74,7 @@ def test_everything_comes_from_the_environment_when_there_are_no_flags(shell: Sh
     )
     assert settings.port == 9012
     assert settings.replica_id == 2
-    assert settings.catalog == "http://10.0.0.1:8010"
+    assert settings.catalog == ["http://10.0.0.1:8010"]
     assert settings.replicas == ADDRESSES
     assert settings.data_dir == Path("/srv/bazaar")
 
@@ -107,6 +107,17 @@ def test_slash_at_the_end_of_an_address_is_dropped(shell: Shell) -> None:
         1: "http://a:1",
         2: "http://b:2",
     }
+
+
+@pytest.mark.parametrize("given", ["http://a:1/,http://b:2/", " http://a:1 , http://b:2", "http://a:1,,http://b:2,"])
+def test_addresses_of_catalogs_may_be_written_carelessly(shell: Shell, given: str) -> None:
+    settings = shell.run(OrderSettings, "--replicas", REPLICAS, "--replica-id", "1", "--catalog", given)
+    assert settings.catalog == ["http://a:1", "http://b:2"]
+
+
+@pytest.mark.parametrize("given", ["", ",", "a:1", "http://", "http://a:1/b", "http://a:1;http://b:2", "ftp://a:1"])
+def test_a_line_says_what_is_wrong_when_there_is_no_address_of_a_catalog(shell: Shell, given: str) -> None:
+    assert "catalog" in shell.refusal(FrontEndSettings, "--replicas", REPLICAS, f"--catalog={given}")
 
 
 def test_addresses_may_be_given_as_values(shell: Shell) -> None:

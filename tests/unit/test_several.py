@@ -40,7 +40,7 @@ class Service:
             self.network.serve(url, self._handler(number, url))
         runtime = Runtime(monotonic=self.clock, random=random.Random(1), transport=lambda: self.network)
         self.client = make_client(runtime)
-        self.peer = service_at(self.client, f"{FIRST},{SECOND}", self.clock)
+        self.peer = service_at(self.client, [FIRST, SECOND], self.clock)
 
     def _handler(self, number: int, url: str) -> Handler:
         async def handle(request: httpx.Request) -> httpx.Response:
@@ -65,18 +65,9 @@ class Service:
 @in_fake_time
 async def test_one_address_is_a_plain_peer() -> None:
     service = Service()
-    assert type(service_at(service.client, FIRST, service.clock)) is Peer
+    assert type(service_at(service.client, [FIRST], service.clock)) is Peer
     assert isinstance(service.peer, Several)
     assert service.peer.url == FIRST
-
-
-@pytest.mark.parametrize("addresses", [f"{FIRST}/,{SECOND}/", f" {FIRST} , {SECOND}", f"{FIRST},,{SECOND},"])
-@in_fake_time
-async def test_addresses_may_be_written_carelessly(addresses: str) -> None:
-    service = Service()
-    service.peer = service_at(service.client, addresses, service.clock)
-    service.network.fault(FIRST, "refuses")
-    assert await service.ask() == 2
 
 
 @in_fake_time
