@@ -7,10 +7,9 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import psutil
@@ -26,6 +25,7 @@ from services.cluster.status import ServiceView, Snapshot
 from services.cluster.topology import Cluster as Topology
 from services.cluster.verify import Verdict
 from services.common.http import Peer, PeerError
+from tests.support.entered import Entered
 from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_ports
 
@@ -41,7 +41,7 @@ class Gone(Exception):
     """The supervisor has ended; the message shows its output."""
 
 
-class Cluster:
+class Cluster(Entered):
     """`bazaar up` with `flags`, on ports of its own, with its data in `data_dir`.
 
     Entered when every service is running and there is a leader. At the end the supervisor is told to stop, and no
@@ -49,34 +49,12 @@ class Cluster:
     """
 
     def __init__(self, data_dir: Path, *flags: str, replicas: int = 3, front_ends: int = 1) -> None:
+        super().__init__()
         self.data_dir = data_dir
         self.port = free_ports()
         self.flags = ["--port", str(self.port), "--replicas", str(replicas), "--front-ends", str(front_ends), *flags]
         self._supervisor: asyncio.subprocess.Process | None = None
-        self._stack = AsyncExitStack()
         self._client: httpx.AsyncClient | None = None
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start_up()
-        except BaseException:
-            await self._end(failed=True)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._end(failed=error is not None)
-
-    async def _end(self, *, failed: bool) -> None:
-        if failed:
-            sys.stdout.write(self.logs())
-        try:
-            await self.shut_down()
-        finally:
-            await self._stack.aclose()
-            self._client = None
 
     # The supervisor.
 
@@ -351,6 +329,7 @@ class Cluster:
 
     async def _internal(self) -> httpx.AsyncClient:
         if self._client is None:
+            self._stack.callback(setattr, self, "_client", None)  # closed clients are of no use
             self._client = await self._stack.enter_async_context(internal_client(self.data_dir))
         return self._client
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +16,7 @@ from eval.etcd_node import EtcdNode, dying_with_us, etcd_command, etcd_environme
 from eval.hosts.process import HostProcess
 from services.cluster.errors import CannotDo
 from services.cluster.service_log import tail
+from tests.support.entered import Entered
 from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
 
@@ -74,7 +73,7 @@ class Node:
         return self.data_dir.with_suffix(".log")
 
 
-class EtcdCluster:
+class EtcdCluster(Entered):
     """An etcd of `size` nodes, or one on each of `hosts`, named etcd-1, etcd-2, ..., with its data in `folder`.
 
     Entered when every node is healthy. At the end every process is killed; when the body failed, the ends of their logs
@@ -91,6 +90,7 @@ class EtcdCluster:
         heartbeat_ms: int = 50,
         election_ms: int = 500,
     ) -> None:
+        super().__init__()
         self.folder = folder
         self.nodes = {
             f"etcd-{number}": Node(f"etcd-{number}", host, folder / f"etcd-{number}")
@@ -105,34 +105,20 @@ class EtcdCluster:
             self._processes[name] = HostProcess(
                 name, dying_with_us([*node.host.prefix, *command]), etcd_environment(), node.log
             )
-        self._stack = AsyncExitStack()
         self._client: httpx.AsyncClient | None = None
 
-    async def __aenter__(self) -> Self:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._client = await self._stack.enter_async_context(httpx.AsyncClient(timeout=ASK_S, trust_env=False))
-            for name in self.nodes:
-                await self.start(name)
-            await self.wait_healthy()
-        except BaseException:
-            await self._end(failed=True)
-            raise
-        return self
+    async def start_up(self) -> None:
+        """Start every node, and wait until each is healthy."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._client = await self._stack.enter_async_context(httpx.AsyncClient(timeout=ASK_S, trust_env=False))
+        for name in self.nodes:
+            await self.start(name)
+        await self.wait_healthy()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._end(failed=error is not None)
-
-    async def _end(self, *, failed: bool) -> None:
-        if failed:
-            sys.stdout.write(self.logs())
-        try:
-            for name in self.nodes:
-                await self.kill(name)
-        finally:
-            await self._stack.aclose()
+    async def shut_down(self) -> None:
+        """Kill every node."""
+        for name in self.nodes:
+            await self.kill(name)
 
     # What it is.
 
