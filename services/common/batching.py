@@ -30,7 +30,8 @@ class Batcher(Generic[ItemT, AnswerT]):
     """Collects items while `send` is under way, then sends them together.
 
     send: takes 1 to `max_batch` items and gives one answer for each, in order; what it raises, every one of them gets.
-    in_flight: how many sends may be under way at once. max_waiting: more callers than that get BatcherFull.
+    in_flight: how many sends may be under way at once; another one begins only when as many callers wait for it as are
+    on their way, since many small trips cost more than they gain. max_waiting: more callers than that get BatcherFull.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Batcher(Generic[ItemT, AnswerT]):
         self._max_waiting = max_waiting
         self._in_flight = in_flight
         self._waiting: deque[_Waiting[ItemT, AnswerT]] = deque()
-        self._under_way = 0  # trips, those included that begin with the next turn of the event loop
         self._trips: set[asyncio.Task[None]] = set()
+        self._travelling = 0  # items on those trips
+        self._is_beginning = False  # one begins with the next turn of the event loop
 
     async def submit(self, item: ItemT) -> AnswerT:
         """Send `item` with the next batch and give its answer. Cancelled while waiting, it is never sent."""
@@ -73,28 +75,31 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     def _start(self) -> None:
         """Begin a trip with the next turn of the event loop, so that all who come in this one travel together."""
-        if self._under_way < self._in_flight:
-            self._under_way += 1
+        if not self._is_beginning and self._may_begin():
+            self._is_beginning = True
             asyncio.get_running_loop().call_soon(self._begin)
 
+    def _may_begin(self) -> bool:
+        return len(self._trips) < self._in_flight and len(self._waiting) >= self._travelling
+
     def _begin(self) -> None:
-        """Begin a trip with those who wait. The end of a trip is the beginning of the next one."""
-        batch = self._take()
-        if not batch:
-            self._under_way -= 1  # in the same step in which nobody waited: a later caller starts a new one
-            return
-        items, futures, contexts = zip(*batch, strict=True)
-        share(contexts[0], contexts)
-        trip = asyncio.create_task(self._make_trip(list(items), futures), context=contexts[0])
-        self._trips.add(trip)
-        trip.add_done_callback(partial(self._ended, futures))
-        _CancelWhenUnwanted(trip, futures)
+        """Begin trips with those who wait. The end of a trip is the beginning of the next one."""
+        self._is_beginning = False
+        while self._may_begin() and (batch := self._take()):
+            items, futures, contexts = zip(*batch, strict=True)
+            share(contexts[0], contexts)
+            trip = asyncio.create_task(self._make_trip(list(items), futures), context=contexts[0])
+            self._trips.add(trip)
+            self._travelling += len(batch)
+            trip.add_done_callback(partial(self._ended, futures))
+            _CancelWhenUnwanted(trip, futures)
 
     def _ended(self, futures: "Sequence[asyncio.Future[AnswerT]]", trip: "asyncio.Task[None]") -> None:
         if trip.cancelled():  # by its callers, by itself or by `close`, and perhaps before its first step
             for future in futures:
                 future.cancel()
         self._trips.discard(trip)
+        self._travelling -= len(futures)
         self._begin()
 
     async def _make_trip(self, items: list[ItemT], futures: "Sequence[asyncio.Future[AnswerT]]") -> None:

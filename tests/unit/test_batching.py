@@ -122,6 +122,29 @@ async def test_trips_overlap_up_to_the_limit_when_several_may_be_in_flight() -> 
 
 
 @in_fake_time
+async def test_another_trip_begins_only_when_as_many_wait_as_are_on_their_way() -> None:
+    link = Link()
+    batcher = link.batcher(in_flight=2)
+    waiting = calls(batcher, 1, 2, 3)
+    await turns()
+    waiting += calls(batcher, 4, 5)
+    await turns()
+    assert link.batches == [[1, 2, 3]]
+    waiting += calls(batcher, 6)
+    await turns()
+    assert link.batches == [[1, 2, 3], [4, 5, 6]]
+    waiting += calls(batcher, 7)
+    link.arrive(0)
+    await turns()
+    assert link.under_way == 1, "three are on their way, and one waits"
+    link.arrive(1)
+    await turns()
+    assert link.batches[2:] == [[7]], "nobody is on the way"
+    link.arrive(2)
+    assert await asyncio.gather(*waiting) == [f"answer {i}" for i in range(1, 8)]
+
+
+@in_fake_time
 async def test_both_trips_are_used_again_when_all_was_quiet() -> None:
     link = Link()
     batcher = link.batcher(max_batch=1, in_flight=2)
