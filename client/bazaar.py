@@ -22,7 +22,6 @@ from pydantic import BaseModel, ValidationError
 from client.addresses import addresses_of
 from client.attempts import LOST, Failure, Pauses, failure_of_answer, failure_of_error
 from client.errors import NotAvailable, OutcomeUnknown, Rejected
-from client.silence import unless_silent
 from services.common.http import make_client
 from services.common.keys import new_key
 from services.common.models import (
@@ -41,10 +40,13 @@ from services.common.models import (
     Type,
 )
 from services.common.runtime import Runtime
+from services.common.silence import unless_silent
 
 PATIENCE_S = 30.0  # a call is given up after so long
 TRADE_ATTEMPT_S = 12.0  # a front-end works on a trade for up to 10 s
 READ_ATTEMPT_S = 4.0  # a front-end works on a read for up to 2 s
+SILENT_S = 1.0  # a front-end that has not answered by then is asked whether it is ready
+READY_S = 1.0  # and has so long to say so
 LAST_ATTEMPT_S = 0.5  # no retry is started with less time left than this: it could only make the outcome unknown
 PAGE = 1_000
 
@@ -238,9 +240,9 @@ class BazaarClient:
         try:
             async with asyncio.timeout(min(call.attempt_s, time_left_s)):
                 sending = self._http.request(method, url + call.path, content=call.body, headers=headers)
-                # Where nobody else can be asked, there is nothing to do but wait.
-                only = len(self._urls) == 1
-                response = await (sending if only else unless_silent(sending, lambda: self._is_alive(url)))
+                if len(self._urls) > 1:  # where nobody else can be asked, there is nothing to do but wait
+                    sending = unless_silent(sending, lambda: self._is_ready(url), silent_s=SILENT_S, answer_s=READY_S)
+                response = await sending
         except LOST as error:
             return failure_of_error(error)
         failure = failure_of_answer(response)
@@ -251,13 +253,12 @@ class BazaarClient:
         except ValidationError:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
 
-    async def _is_alive(self, url: str) -> bool:
-        """Whether anything at all is answered there."""
+    async def _is_ready(self, url: str) -> bool:
+        """Whether the front-end there lives and can do its job: one that is cut off from the others says no."""
         try:
-            await self._http.request("GET", url + "/livez")
+            return (await self._http.request("GET", url + "/readyz")).is_success
         except LOST:
             return False
-        return True
 
 
 def _given_up(call: _Call, may_be_executed: bool, reason: str) -> NotAvailable | OutcomeUnknown:

@@ -7,6 +7,8 @@ by one that has much time to lose. What holds here:
 - A call goes on to the next address only when the one before certainly did nothing (a refused connection, a 503), or
   when it is a mere question (a GET). A message whose outcome is unknown is the caller's to repeat.
 - When nobody could answer, an indefinite failure outweighs a definite one.
+- One that works on a message for long is asked whether it lives. One that does not say so is given up: what became of
+  the message is unknown, as it would be later.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +17,16 @@ import httpx
 from pydantic import BaseModel
 
 from services.common.errors import Unavailable
-from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused
+from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused, PeerTimeout
+from services.common.models import HealthAnswer
+from services.common.silence import unless_silent
 
 PASSED_OVER_MIN_S = 0.5
-PASSED_OVER_MAX_S = 8.0
+PASSED_OVER_MAX_S = 2.0
 SHORT_CALL_S = 1.0
 QUESTION_S = 0.5  # a question is put to the next one when it was not answered by then
+SILENT_S = 0.5  # one that has not answered a message by then is asked whether it lives
+ALIVE_S = 0.5  # and has so long to say so
 TRY_S = 0.4  # what one that failed before may take, while another one works
 
 
@@ -31,6 +37,23 @@ class _Candidate:
         self.peer = peer
         self.again_at = 0.0
         self._pause = PASSED_OVER_MIN_S
+
+    async def call(self, path: str, answer: type[AnswerT], message: BaseModel | None, timeout_s: float) -> AnswerT:
+        """See `Peer.call`; where there is much time to lose, PeerTimeout as soon as it does not say that it lives."""
+        work = self.peer.call(path, answer, message, timeout_s=timeout_s)
+        if message is None or timeout_s <= SILENT_S + ALIVE_S:
+            return await work
+        try:
+            return await unless_silent(work, self._is_alive, silent_s=SILENT_S, answer_s=ALIVE_S)
+        except TimeoutError as error:
+            raise PeerTimeout(f"{self.peer.url} is silent") from error
+
+    async def _is_alive(self) -> bool:
+        try:
+            await self.peer.call("/livez", HealthAnswer, timeout_s=ALIVE_S)
+        except PeerError:
+            return False
+        return True
 
     def pass_over(self, now: float) -> None:
         """It failed, or is about to be tried although it did."""
@@ -68,7 +91,7 @@ class Several(Peer):
             if candidate is tried:
                 left = min(left, TRY_S)
             try:
-                result = await candidate.peer.call(path, answer, message, timeout_s=left)
+                result = await candidate.call(path, answer, message, left)
             except PeerError as error:
                 if not _is_its_own_fault(error):
                     candidate.works()

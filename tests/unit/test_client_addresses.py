@@ -9,12 +9,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
-import client.silence
+import client.bazaar
 from client import BazaarClient, NotAvailable
 from client.addresses import addresses_of
 from client.load import LoadSettings, drive, run_load
 from client.record import Event
-from client.silence import unless_silent
 from services.common.models import Order
 from services.common.runtime import Runtime
 from tests.support.fake_front_end import FakeFrontEnd, error
@@ -65,8 +64,8 @@ async def silent(_: httpx.Request) -> httpx.Response:
 @pytest.fixture(autouse=True)
 def _soon_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is silent is asked soon, and has as much time to answer as a busy machine needs."""
-    monkeypatch.setattr(client.silence, "SILENT_S", 0.01)
-    monkeypatch.setattr(client.silence, "ALIVE_S", PATIENCE_S)
+    monkeypatch.setattr(client.bazaar, "SILENT_S", 0.01)
+    monkeypatch.setattr(client.bazaar, "READY_S", PATIENCE_S)
 
 
 # Addresses.
@@ -101,7 +100,7 @@ async def test_load_is_refused_in_words_when_an_address_makes_no_sense() -> None
 async def test_load_sees_no_error_and_no_order_twice_when_a_front_end_is_lost_under_it(
     fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.silence, "ALIVE_S", 0.01)
+    monkeypatch.setattr(client.bazaar, "READY_S", 0.01)
     both = TwoFrontEnds()
 
     def on_event(event: Event) -> None:
@@ -137,17 +136,17 @@ async def test_trade_executes_once_when_the_front_end_dies_after_it_was_done() -
 # Silence.
 
 
-async def test_trade_is_waited_for_when_the_front_end_is_slow_and_lives() -> None:
-    both, times_alive = TwoFrontEnds(), 0
+async def test_trade_is_waited_for_when_the_front_end_is_slow_and_ready() -> None:
+    both, times_ready = TwoFrontEnds(), 0
     is_done = asyncio.Event()
 
     async def slow(request: httpx.Request) -> httpx.Response:
-        nonlocal times_alive
-        if request.url.path == "/livez":
-            times_alive += 1
-            if times_alive == 3:
+        nonlocal times_ready
+        if request.url.path == "/readyz":
+            times_ready += 1
+            if times_ready == 3:
                 is_done.set()
-            return httpx.Response(503)  # whatever it says, it speaks
+            return httpx.Response(200)
         await is_done.wait()
         return await both.bazaar.handle(request)
 
@@ -159,7 +158,20 @@ async def test_trade_is_waited_for_when_the_front_end_is_slow_and_lives() -> Non
     assert bazaar.retries == 0
 
 
-async def test_nobody_is_asked_whether_he_lives_when_there_is_only_one_address() -> None:
+async def test_trade_goes_on_elsewhere_when_the_front_end_says_that_it_is_cut_off() -> None:
+    both = TwoFrontEnds()
+
+    async def cut_off(request: httpx.Request) -> httpx.Response:
+        return error(503) if request.url.path == "/readyz" else await silent(request)
+
+    both.lose("front-end-1", cut_off)
+    async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
+        await bazaar.buy("GameStart", 1)
+
+    assert both.asked == [("front-end-1", "/orders"), ("front-end-1", "/readyz"), ("front-end-2", "/orders")]
+
+
+async def test_nobody_is_asked_whether_he_is_ready_when_there_is_only_one_address() -> None:
     both = TwoFrontEnds()
     both.lose("front-end-1", silent)
     async with BazaarClient(FIRST, patience_s=0.2, runtime=both.runtime()) as bazaar:
@@ -167,52 +179,3 @@ async def test_nobody_is_asked_whether_he_lives_when_there_is_only_one_address()
             await bazaar.look_up("GameStart")
 
     assert {path for _, path in both.asked} == {"/stocks/GameStart"}
-
-
-async def test_question_is_given_up_when_the_answer_comes_meanwhile() -> None:
-    was_asked, was_given_up = asyncio.Event(), asyncio.Event()
-
-    async def answer() -> str:
-        await was_asked.wait()
-        return "the answer"
-
-    async def is_alive() -> bool:
-        was_asked.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            was_given_up.set()
-        return False
-
-    assert await unless_silent(answer(), is_alive) == "the answer"
-    assert was_given_up.is_set()
-
-
-async def test_nothing_goes_on_when_the_call_is_cancelled() -> None:
-    was_asked, ended = asyncio.Event(), []
-
-    async def forever(name: str) -> bool:
-        try:
-            was_asked.set()
-            await asyncio.Event().wait()
-        finally:
-            ended.append(name)
-        return True
-
-    call = asyncio.create_task(unless_silent(forever("call"), lambda: forever("question")))
-    await was_asked.wait()
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    assert ended[0] == "call"
-
-
-async def test_error_is_the_calls_own_when_it_fails() -> None:
-    async def fail() -> None:
-        raise httpx.ReadError("reset")
-
-    async def alive() -> bool:
-        return True
-
-    with pytest.raises(httpx.ReadError, match="reset"):
-        await unless_silent(fail(), alive)

@@ -8,13 +8,15 @@ import httpx
 import pytest
 
 from services.common.http import Peer, PeerAnswered, PeerGone, PeerLost, PeerTimeout, make_client
-from services.common.models import GenerationAnswer, SessionAnswer, SessionRequest
+from services.common.models import GenerationAnswer, HealthAnswer, SessionAnswer, SessionRequest
 from services.common.runtime import Runtime
 from services.common.several import (
+    ALIVE_S,
     PASSED_OVER_MAX_S,
     PASSED_OVER_MIN_S,
     QUESTION_S,
     SHORT_CALL_S,
+    SILENT_S,
     TRY_S,
     Several,
     service_at,
@@ -36,6 +38,7 @@ class Service:
         self.network = FakeNetwork()
         self.asked: list[str] = []
         self.status = {FIRST: 200, SECOND: 200}
+        self.busy: dict[str, asyncio.Event] = {}  # works on what it is asked until then
         for number, url in enumerate((FIRST, SECOND), 1):
             self.network.serve(url, self._handler(number, url))
         runtime = Runtime(monotonic=self.clock, random=random.Random(1), transport=lambda: self.network)
@@ -45,6 +48,10 @@ class Service:
     def _handler(self, number: int, url: str) -> Handler:
         async def handle(request: httpx.Request) -> httpx.Response:
             self.asked.append(url)
+            if request.url.path == "/livez":
+                return answer(HealthAnswer(status="alive"))
+            if url in self.busy:
+                await self.busy[url].wait()
             if self.status[url] != 200:
                 return failure(self.status[url])
             if request.method == "GET":
@@ -136,6 +143,30 @@ async def test_a_question_goes_on_to_the_next_one_when_the_first_hangs() -> None
     assert service.clock() - began == pytest.approx(QUESTION_S)
     assert await service.ask() == 2
     assert service.clock() - began == pytest.approx(QUESTION_S)
+
+
+@in_fake_time
+async def test_a_message_is_given_up_as_unknown_when_the_first_is_silent() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    began = service.clock()
+    with pytest.raises(PeerTimeout):
+        await service.tell()
+    assert service.clock() - began == pytest.approx(SILENT_S + ALIVE_S)
+    assert service.asked == []
+    assert await service.tell() == 2
+
+
+@in_fake_time
+async def test_a_message_is_waited_for_when_the_first_works_on_it_and_says_that_it_lives() -> None:
+    service = Service()
+    service.busy[FIRST] = asyncio.Event()
+    telling = asyncio.create_task(service.tell())
+    await asyncio.sleep(LONG_S - 0.1)
+    assert service.network.count(FIRST, "/livez") > 1
+    service.busy[FIRST].set()
+    assert await telling == 1
+    assert service.network.count(SECOND, "/sessions/renew") == 0
 
 
 @in_fake_time

@@ -1,41 +1,43 @@
-"""Telling a front-end that works on a request from one that is gone: paused, hung, or cut off from us.
+"""Telling a service that works on a request from one that is gone: paused, hung, or cut off.
 
 A broken connection says so by itself. Silence says nothing: a trade may take 10 s, and all that time a dead machine
-looks like a busy one. So a front-end that is silent for a while is asked whether it lives, which it can answer at once.
+looks like a busy one. So a service that is silent for a while is asked how it is, which it can answer at once.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-SILENT_S = 1.0  # for so long nobody is asked
-ALIVE_S = 1.0  # an answer that comes later is none
-
 T = TypeVar("T")
 
 
-async def unless_silent(work: Coroutine[Any, Any, T], is_alive: Callable[[], Awaitable[bool]]) -> T:
-    """The result of `work`. While it lasts, `is_alive` is asked again and again; raises TimeoutError when it is not."""
+async def unless_silent(
+    work: Coroutine[Any, Any, T], is_well: Callable[[], Awaitable[bool]], *, silent_s: float, answer_s: float
+) -> T:
+    """The result of `work`. While it lasts, `is_well` is asked again and again; raises TimeoutError when it is not.
+
+    silent_s: for so long nobody is asked. answer_s: an answer that comes later is none.
+    """
     working = asyncio.create_task(work)
     asking: asyncio.Task[bool] | None = None
     try:
         while True:
-            done, _ = await asyncio.wait((working,), timeout=SILENT_S)
+            done, _ = await asyncio.wait((working,), timeout=silent_s)
             if not done:
-                asking = asyncio.create_task(_alive_in_time(is_alive))
+                asking = asyncio.create_task(_in_time(is_well, answer_s))
                 await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
             if asking is not None and not asking.result():
-                raise TimeoutError("the front-end is silent")
+                raise TimeoutError("it is silent")
     finally:
         await _end(working, asking)
 
 
-async def _alive_in_time(is_alive: Callable[[], Awaitable[bool]]) -> bool:
+async def _in_time(is_well: Callable[[], Awaitable[bool]], answer_s: float) -> bool:
     try:
-        async with asyncio.timeout(ALIVE_S):
-            return await is_alive()
+        async with asyncio.timeout(answer_s):
+            return await is_well()
     except TimeoutError:
         return False
 
