@@ -8,6 +8,9 @@ Keys and values are bytes; the gateway wants them in base64 and its 64-bit numbe
   only a linearizable read can settle it, and only when the transaction cannot succeed any more.
 - EtcdCompacted: the read was of a revision that is forgotten.
 
+A node that does not answer for a while is asked for its version, which every node knows by itself: so one that is gone
+is told from one that waits for an election, and is asked last until it answers again.
+
 Every read is linearizable: it is a transaction without writes, which etcd answers only after it has heard from a
 majority that it is up to date. A read may be repeated, so it goes on to the next endpoint when one fails.
 """
@@ -20,9 +23,11 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from services.common.http import Peer, PeerError, PeerRefused
+from services.common.http import Peer, PeerError, PeerLost, PeerRefused, PeerTimeout
 from services.common.logs import get_log
-from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_WRITE_S
+from services.common.silence import unless_silent
+from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_SILENT_S, ETCD_WRITE_S
+from services.common.transport import Reply
 
 log = get_log(__name__)
 
@@ -106,9 +111,8 @@ class Etcd:
     def __init__(self, client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float]) -> None:
         self._reading: str | None = None  # why the last call of each kind failed
         self._writing: str | None = None
-        self._endpoints = [_Endpoint(client, url) for url in urls]
+        self._endpoints = [_Endpoint(client, url) for url in urls]  # in the order in which they are asked
         self._clock = clock
-        self._first = 0  # the one that answered last
 
     @property
     def trouble(self) -> str | None:
@@ -128,12 +132,13 @@ class Etcd:
             left = deadline - self._clock()
             if left <= 0:
                 break
+            endpoint = self._endpoints[0]
             try:
-                result = await self._ask(body, min(left, ETCD_READ_S))
+                result = await _ask(endpoint, body, min(left, ETCD_READ_S))
             except (PeerError, _Refused) as error:
                 if isinstance(error, _Refused) and error.code == OUT_OF_RANGE:
                     raise EtcdCompacted(str(error)) from error
-                self._reading = self._failed(error)
+                self._reading = self._failed(endpoint, error)
             else:
                 self._reading = None
                 return result
@@ -143,13 +148,14 @@ class Etcd:
         """Do all of `parts` if every compare holds, else `otherwise`. Raises EtcdUnavailable or EtcdUnknown."""
         assert len(parts) <= MAX_OPERATIONS, "a transaction has at most so many operations"
         body = _body(compares, parts, otherwise)
-        for _ in self._endpoints:
+        for _ in range(len(self._endpoints)):
+            endpoint = self._endpoints[0]
             try:
-                result = await self._ask(body, ETCD_WRITE_S)
+                result = await _ask(endpoint, body, ETCD_WRITE_S)
             except PeerRefused as error:
-                self._writing = self._failed(error)  # nothing was sent: the next one may have it
+                self._writing = self._failed(endpoint, error)  # nothing was sent: the next one may have it
             except (PeerError, _Refused) as error:
-                self._writing = self._failed(error)
+                self._writing = self._failed(endpoint, error)
                 is_definite = isinstance(error, _Refused) and error.status == httpx.codes.BAD_REQUEST
                 raise (EtcdUnavailable if is_definite else EtcdUnknown)(self._writing) from error
             else:
@@ -160,22 +166,15 @@ class Etcd:
     async def compact(self, revision: int) -> None:
         """Forget what no read at this revision or a later one would see. It is only tried."""
         try:
-            _ = await self._endpoints[self._first].post("/v3/kv/compaction", _json({"revision": str(revision)}), 10.0)
+            _ = await self._endpoints[0].post("/v3/kv/compaction", _json({"revision": str(revision)}), 10.0)
         except (PeerError, _Refused) as error:  # another catalog may have done so already
             log.debug("etcd's history was not compacted", reason=str(error))
 
-    async def _ask(self, body: bytes, timeout_s: float) -> Result:
-        answer = await self._endpoints[self._first].post("/v3/kv/txn", body, timeout_s)
-        reads = [each["response_range"] for each in answer.get("responses", []) if "response_range" in each]
-        return Result(
-            bool(answer.get("succeeded")),
-            int(answer["header"]["revision"]),
-            [[_key_value(each) for each in read.get("kvs", [])] for read in reads],
-        )
-
-    def _failed(self, error: Exception) -> str:
+    def _failed(self, endpoint: "_Endpoint", error: Exception) -> str:
         """Ask the others before this node is asked again."""
-        self._first = (self._first + 1) % len(self._endpoints)
+        self._endpoints.remove(endpoint)
+        self._endpoints.append(endpoint)
+        self._endpoints.sort(key=lambda each: each.is_gone)
         return f"etcd: {error}"
 
 
@@ -189,11 +188,15 @@ class _Refused(Exception):
 
 
 class _Endpoint(Peer):
-    """One node."""
+    """One node. is_gone: when it was asked last, it did not even say which version it is."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+        super().__init__(client, url)
+        self.is_gone = False
 
     async def post(self, path: str, body: bytes, timeout_s: float) -> Part:
         """The answer. Raises PeerError or _Refused; an answer that is none counts as a broken connection."""
-        reply = await self._reply("POST", path, body, timeout_s)
+        reply = await self._reply_unless_gone(path, body, timeout_s)
         try:
             answer = json.loads(reply.content)
             if reply.status == httpx.codes.OK:
@@ -204,6 +207,38 @@ class _Endpoint(Peer):
         except (ValueError, KeyError, TypeError, AttributeError):
             refusal = _Refused(500, 2, f"{self.url} gave an answer of status {reply.status} that is none of etcd's")
         raise refusal
+
+    async def _reply_unless_gone(self, path: str, body: bytes, timeout_s: float) -> Reply:
+        work = self._reply("POST", path, body, timeout_s)
+        try:
+            reply = await unless_silent(work, self._is_there, silent_s=ETCD_SILENT_S, answer_s=ETCD_SILENT_S)
+        except TimeoutError as error:
+            self.is_gone = True
+            raise PeerTimeout(f"{self.url} is silent") from error
+        except PeerLost:
+            raise  # it may still be there
+        except PeerError:
+            self.is_gone = True
+            raise
+        self.is_gone = False
+        return reply
+
+    async def _is_there(self) -> bool:
+        try:
+            _ = await self._reply("GET", "/version", None, ETCD_SILENT_S)
+        except PeerError:
+            return False
+        return True
+
+
+async def _ask(endpoint: _Endpoint, body: bytes, timeout_s: float) -> Result:
+    answer = await endpoint.post("/v3/kv/txn", body, timeout_s)
+    reads = [each["response_range"] for each in answer.get("responses", []) if "response_range" in each]
+    return Result(
+        bool(answer.get("succeeded")),
+        int(answer["header"]["revision"]),
+        [[_key_value(each) for each in read.get("kvs", [])] for read in reads],
+    )
 
 
 def _range(key: str, end: str | None) -> Part:

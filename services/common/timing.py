@@ -41,6 +41,7 @@ REBUILD_AGAIN_S = 0.1  # after a replica did not answer
 # Where catalogs share etcd.
 DECIDE_ANSWER_S = 2.3  # a decision is not tried again later than so long after it was asked for
 CONFLICT_PAUSE_S = 0.02  # at most, times the conflicts after the first, before a decision is tried again
+ETCD_SILENT_S = 0.2  # a node that has not answered by then is asked whether it is there, and has as long to say so
 ETCD_READ_S = 0.5  # a read is put to the next node when it was not answered by then
 ETCD_READS_S = 1.2  # and given up after so long
 ETCD_WRITE_S = 1.0  # a transaction's outcome is unknown when it was not answered by then

@@ -59,7 +59,7 @@ NO_SPACE = (429, 8, "etcdserver: mvcc: database space exceeded")
 """For an EtcdError that a step raises: what a node says that finds no majority in time, or whose quota is reached."""
 
 
-async def _pass(path: str) -> None:
+async def pass_on(path: str) -> None:
     """Go on at once."""
 
 
@@ -75,8 +75,8 @@ class EtcdNode:
         self.state = state
         self.member_id = member_id
         self.leader_id = leader_id
-        self.before: Step = _pass
-        self.after: Step = _pass
+        self.before: Step = pass_on
+        self.after: Step = pass_on
         self.lag = 0
         self.app = FastAPI(openapi_url=None)
         calls: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -90,6 +90,7 @@ class EtcdNode:
         for path, call in calls.items():
             self.app.add_route(path, self._route(path, call), methods=["POST"])
         self.app.add_route("/health", self._health, methods=["GET"])
+        self.app.add_route("/version", self._version, methods=["GET"])
 
     def _route(self, path: str, call: Callable[[Any], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -110,6 +111,9 @@ class EtcdNode:
         except EtcdError:
             return PlainTextResponse('{"health":"false"}', 503)
         return PlainTextResponse('{"health":"true"}')
+
+    async def _version(self, _: Request) -> Response:
+        return _json({"etcdserver": VERSION, "etcdcluster": VERSION})
 
     # One call each.
 

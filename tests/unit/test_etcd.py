@@ -1,5 +1,6 @@
 """The client of etcd's gateway: what it reads and writes, whom it asks, and how it tells failures apart."""
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -21,9 +22,9 @@ from services.catalog.etcd import (
 )
 from services.common.http import SECRET_HEADER, make_client
 from services.common.runtime import Runtime
-from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_WRITE_S
+from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_SILENT_S, ETCD_WRITE_S
 from tests.support.etcd_calls import TXN
-from tests.support.etcd_model import NO_SPACE, UNAVAILABLE, EtcdNode
+from tests.support.etcd_model import NO_SPACE, UNAVAILABLE, EtcdNode, pass_on
 from tests.support.etcd_requests import EtcdError
 from tests.support.etcd_state import EtcdState
 from tests.support.fake_network import FakeNetwork, Fault
@@ -66,8 +67,8 @@ class Cluster:
 
     @property
     def asked(self) -> list[str]:
-        """Which nodes were asked, in order."""
-        return [url for url, _ in self.network.requests]
+        """Which nodes were asked for something, in order."""
+        return [url for url, request in self.network.requests if request.url.path != "/version"]
 
 
 @in_fake_time
@@ -177,6 +178,28 @@ async def test_a_read_fails_in_time_when_no_node_answers(fault: Fault) -> None:
 
 
 @in_fake_time
+async def test_a_node_that_is_gone_is_asked_last_until_it_answers_again() -> None:
+    cluster = Cluster()
+    cluster.network.fault(URLS[0], "hangs")
+    began = cluster.clock()
+    assert await cluster.value("a") is None
+    assert cluster.clock() - began == pytest.approx(2 * ETCD_SILENT_S)
+    cluster.refuse(UNAVAILABLE)  # an election, in which every node that is there is asked again and again
+    with pytest.raises(EtcdUnavailable):
+        await cluster.etcd.read(get("a"))
+    assert cluster.asked == [URLS[0], URLS[1], *[URLS[1], URLS[2]] * 3]
+    cluster.network.fault(URLS[0], None)
+    for url in URLS[1:]:
+        cluster.network.fault(url, "refuses")
+    cluster.nodes[URLS[0]].before = pass_on
+    assert await cluster.value("a") is None
+    cluster.network.fault(URLS[1], None)
+    cluster.network.fault(URLS[2], None)
+    assert await cluster.value("a") is None
+    assert cluster.asked[-1] == URLS[0]
+
+
+@in_fake_time
 async def test_a_read_fails_when_every_node_says_that_it_has_no_majority() -> None:
     cluster = Cluster()
     cluster.refuse(UNAVAILABLE)
@@ -252,6 +275,33 @@ async def test_a_transaction_is_sent_once_when_its_answer_is_lost(fault: Fault, 
     assert cluster.etcd.trouble, "a read that works says nothing of writes"
     _ = await cluster.etcd.change([], [put("a", b"2")])
     assert cluster.etcd.trouble is None
+
+
+@in_fake_time
+async def test_a_transaction_is_waited_for_when_its_node_is_there() -> None:
+    cluster = Cluster()
+    release = asyncio.Event()
+
+    async def wait(path: str) -> None:
+        await release.wait()
+
+    cluster.nodes[URLS[0]].before = wait
+    changing = asyncio.create_task(cluster.etcd.change([], [put("a", b"1")]))
+    await asyncio.sleep(ETCD_WRITE_S - 0.1)
+    release.set()
+    assert (await changing).succeeded
+    assert cluster.asked == [URLS[0]]
+    assert cluster.network.count(URLS[0], "/version") > 1
+
+
+@in_fake_time
+async def test_the_outcome_is_unknown_soon_when_the_node_is_gone() -> None:
+    cluster = Cluster()
+    cluster.network.fault(URLS[0], "hangs")
+    began = cluster.clock()
+    with pytest.raises(EtcdUnknown):
+        await cluster.etcd.change([], [put("a", b"1")])
+    assert cluster.clock() - began == pytest.approx(2 * ETCD_SILENT_S)
 
 
 @pytest.mark.parametrize("error", [UNAVAILABLE, NO_SPACE, (500, 2, "etcdserver: leader changed"), (504, 4, "late")])
