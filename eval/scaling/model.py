@@ -1,8 +1,9 @@
 """The bazaar as a queueing model: who works how long for a trade, who waits for whom, and what travels together.
 
-The rules are those of docs/design.md: a front-end has at most two batches under way to a leader; a leader has one
-decision under way, and one append to each follower; the catalog tells every front-end's cache before it commits; all
-copies are on their disks before the answer. Failures, refusals and look-ups are left out.
+The rules are those of docs/design.md: a front-end has at most two batches under way to a leader, and begins the second
+when it is as large as the first; a leader has one decision under way, and one append to each follower; the catalog
+tells every front-end's cache before it commits; all copies are on their disks before the answer. Failures, refusals and
+look-ups are left out.
 
 How a process' cost is spread over its steps is an assumption (the fractions below); their sum is what was measured.
 """
@@ -157,22 +158,37 @@ class World:
         return self.front_ends[shard * each : (shard + 1) * each]
 
 
+@dataclass
+class Lane:
+    """A front-end's trades for one shard. travelling: how many, in so many batches that are `under_way`."""
+
+    waiting: deque[Then] = field(default_factory=deque)
+    under_way: int = 0
+    travelling: int = 0
+    is_beginning: bool = False
+
+    @property
+    def may_begin(self) -> bool:
+        """As `services.common.batching.Batcher` has it."""
+        is_free = self.under_way < BATCHES_IN_FLIGHT and not self.is_beginning
+        return is_free and bool(self.waiting) and len(self.waiting) >= self.travelling
+
+
 class FrontEnd:
-    """Collects trades for each shard while two batches are under way to it."""
+    """Collects trades for each shard while batches are under way to it."""
 
     def __init__(self, world: World, number: int) -> None:
         self.number = number
         self._world = world
         self.process = world.process()
-        self._waiting: list[deque[Then]] = [deque() for _ in range(world.setting.shards)]
-        self._under_way = [0] * world.setting.shards
+        self._lanes = [Lane() for _ in range(world.setting.shards)]
 
     def take(self, shard: int, answer: Then) -> None:
         """A customer's trade has arrived."""
         cost = self._world.costs.front_end.seconds(0, FRONT_END_TRADE[0])
 
         def read() -> None:
-            self._waiting[shard].append(answer)
+            self._lanes[shard].waiting.append(answer)
             self._start(shard)
 
         self.process.do(cost, read)
@@ -182,24 +198,23 @@ class FrontEnd:
         self.process.do(self._world.costs.answer_us / 1e6, then)
 
     def _start(self, shard: int) -> None:
-        if self._under_way[shard] < BATCHES_IN_FLIGHT:
-            self._under_way[shard] += 1
+        if self._lanes[shard].may_begin:
+            self._lanes[shard].is_beginning = True
             self._send(shard)
 
     def _send(self, shard: int) -> None:
         """Those who have come until the batch is put together travel with it."""
-        world, answers = self._world, list[Then]()
+        world, lane, answers = self._world, self._lanes[shard], list[Then]()
         each_batch = world.costs.front_end.each_batch_us - world.costs.answer_us
 
         def put_together() -> float:
-            waiting = self._waiting[shard]
-            answers.extend(waiting.popleft() for _ in range(min(len(waiting), MAX_TRADES)))
+            answers.extend(lane.waiting.popleft() for _ in range(min(len(lane.waiting), MAX_TRADES)))
+            lane.is_beginning = False
+            lane.under_way += 1
+            lane.travelling += len(answers)
             return FRONT_END_BATCH[0] * each_batch / 1e6
 
         def sent() -> None:
-            if not answers:
-                self._under_way[shard] -= 1
-                return
             world.outcome.front_end_batches.append(len(answers))
             is_far = world.is_far("customers", self.number)
             batch = Batch(len(answers), lambda: world.send(replied, is_far=is_far))
@@ -210,11 +225,11 @@ class FrontEnd:
             self.process.do(cost + FRONT_END_BATCH[1] * each_batch / 1e6, done)
 
         def done() -> None:
-            self._under_way[shard] -= 1
+            lane.under_way -= 1
+            lane.travelling -= len(answers)
             for answer in answers:
                 answer()
-            if self._waiting[shard]:
-                self._start(shard)
+            self._start(shard)
 
         self.process.do(put_together, sent)
 

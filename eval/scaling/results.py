@@ -27,7 +27,7 @@ class Settings(Record):
     seed: int
     shards: tuple[int, ...] = (1, 2, 4, 8, 16)
     front_ends: int = Field(2, description="for each shard")
-    customers: int = Field(256, description="for each shard")
+    customers: int = Field(1_024, description="for each shard")
     think_ms: float = 50.0
     delay_ms: float = 0.1
     far_ms: tuple[float, ...] = (0.1, 1.0, 5.0, 10.0, 20.0, 40.0)
