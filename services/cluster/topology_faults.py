@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.cluster.topology import END_OF_PORTS, EVERYWHERE, FIRST_PORT
 from services.cluster.topology_parts import TABLES, FrontEnd, Host, Placed, Tls, Topology, control_address
-from services.common.settings import StoreUrl
+from services.common.settings import STORE_FORMS, StoreUrl
 
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -78,9 +78,11 @@ def _of_store(topology: Topology) -> Iterator[str]:
     try:
         TypeAdapter(StoreUrl).validate_python(topology.store or "sqlite:///x")
     except ValidationError:
-        yield f"`store`: {topology.store!r} is none; write sqlite:///PATH or etcd://host:port,host:port,host:port"
+        yield f"`store`: {topology.store!r} is none; write {STORE_FORMS}"
         return
-    if len(topology.catalogs) > 1 and not (topology.store or "").startswith("etcd://"):
+    if (topology.store or "").startswith("etcds://") and topology.tls is None:
+        yield "`store`: etcds:// needs the table [tls]; write it, or etcd:// for one that speaks plain HTTP"
+    if len(topology.catalogs) > 1 and not (topology.store or "").startswith(("etcd://", "etcds://")):
         yield (
             f"`store`: {len(topology.catalogs)} catalogs need an etcd that they share: write "
             "etcd://host:port,host:port,host:port, or leave one catalog"

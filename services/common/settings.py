@@ -61,14 +61,16 @@ Port = Annotated[int, Field(ge=0, le=65_535, description="port to listen on")]
 
 
 _SQLITE = re.compile(r"sqlite:///(.+)", re.DOTALL)
-_ETCD = re.compile(r"etcd://([^\s,/]+:\d+(?:,[^\s,/]+:\d+)*)(?:/([A-Za-z0-9._-]+))?/?", re.ASCII)
+_ETCD = re.compile(r"etcd(s?)://([^\s,/]+:\d+(?:,[^\s,/]+:\d+)*)(?:/([A-Za-z0-9._-]+))?/?", re.ASCII)
+
+STORE_FORMS = "sqlite:///PATH or etcd://host:port,host:port,host:port (etcds:// with TLS)"
 
 
 def _store(value: object) -> object:
-    """Check `sqlite:///PATH` or `etcd://host:port,host:port`; anything that is no text is left to pydantic."""
+    """Check `sqlite:///PATH` or `etcd://host:port,host:port`, with TLS or without; what is no text goes to pydantic."""
     if not isinstance(value, str) or _SQLITE.fullmatch(value) or _ETCD.fullmatch(value):
         return value
-    raise ValueError("write sqlite:///PATH or etcd://host:port,host:port,host:port")
+    raise ValueError(f"write {STORE_FORMS}")
 
 
 StoreUrl = Annotated[str, BeforeValidator(_store)]
@@ -123,8 +125,15 @@ class CatalogSettings(ServiceSettings):
     store: StoreUrl | None = Field(
         None,
         description="where the state is kept: sqlite:///PATH (catalog.db in the data folder by default), or "
-        "etcd://host:port,host:port,host:port[/PREFIX], which any number of catalogs share",
+        "etcd://host:port,host:port,host:port[/PREFIX], which any number of catalogs share; etcds:// with TLS, and the "
+        "same certificate as for internal traffic",
     )
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Self:
+        if (self.store or "").startswith("etcds://") and self.tls is None:
+            raise ValueError("etcds:// needs --tls-certificate, --tls-key and --tls-authority")
+        return self
 
     @property
     def database(self) -> Path:
@@ -136,7 +145,10 @@ class CatalogSettings(ServiceSettings):
     def etcd(self) -> tuple[list[str], str] | None:
         """The addresses of etcd and the prefix of our keys in it; None when the store is the embedded one."""
         match = _ETCD.fullmatch(self.store or "")
-        return None if match is None else ([f"http://{each}" for each in match[1].split(",")], match[2] or "bazaar")
+        if match is None:
+            return None
+        is_safe, nodes, prefix = match.groups()
+        return [f"http{is_safe}://{each}" for each in nodes.split(",")], prefix or "bazaar"
 
 
 class OrderSettings(ServiceSettings):

@@ -16,6 +16,7 @@ from eval.etcd_node import EtcdNode, dying_with_us, etcd_command, etcd_environme
 from eval.hosts.process import HostProcess
 from services.cluster.errors import CannotDo
 from services.cluster.service_log import tail
+from services.common.tls import TlsFiles, client_context
 from tests.support.entered import Entered
 from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
@@ -49,13 +50,14 @@ class Node:
     name: str
     host: Host
     data_dir: Path
+    scheme: str = "http"
     client_port: int = field(default_factory=free_port)
     peer_port: int = field(default_factory=free_port)
 
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://{self.host.address}:{self.client_port}"
+        return f"{self.scheme}://{self.host.address}:{self.client_port}"
 
     @property
     def peer_url(self) -> str:
@@ -73,12 +75,20 @@ class Node:
         return self.data_dir.with_suffix(".log")
 
 
+def _tls_flags(tls: TlsFiles | None) -> list[str]:
+    if tls is None:
+        return []
+    files = [f"--cert-file={tls.certificate}", f"--key-file={tls.key}", f"--trusted-ca-file={tls.authority}"]
+    return [*files, "--client-cert-auth"]
+
+
 class EtcdCluster(Entered):
     """An etcd of `size` nodes, or one on each of `hosts`, named etcd-1, etcd-2, ..., with its data in `folder`.
 
     Entered when every node is healthy. At the end every process is killed; when the body failed, the ends of their logs
     are printed. The defaults for heartbeat and election are small, so that an election takes a second at most: etcd's
     own are 100 and 1000. A machine that is very busy elects more often than it should then, and nothing is lost by it.
+    tls: what clients are spoken to with, and must show; without it, plain HTTP.
     """
 
     def __init__(
@@ -89,18 +99,21 @@ class EtcdCluster(Entered):
         hosts: Sequence[Host] = (),
         heartbeat_ms: int = 50,
         election_ms: int = 500,
+        tls: TlsFiles | None = None,
     ) -> None:
         super().__init__()
         self.folder = folder
+        self._tls = tls
+        scheme = "http" if tls is None else "https"
         self.nodes = {
-            f"etcd-{number}": Node(f"etcd-{number}", host, folder / f"etcd-{number}")
+            f"etcd-{number}": Node(f"etcd-{number}", host, folder / f"etcd-{number}", scheme)
             for number, host in enumerate(hosts or [Host()] * size, start=1)
         }
         everyone = [each.description for each in self.nodes.values()]
         self._processes = {}
         for name, node in self.nodes.items():
             command = etcd_command(
-                node.description, everyone, *flags, heartbeat_ms=heartbeat_ms, election_ms=election_ms
+                node.description, everyone, *flags, *_tls_flags(tls), heartbeat_ms=heartbeat_ms, election_ms=election_ms
             )
             self._processes[name] = HostProcess(
                 name, dying_with_us([*node.host.prefix, *command]), etcd_environment(), node.log
@@ -110,7 +123,9 @@ class EtcdCluster(Entered):
     async def start_up(self) -> None:
         """Start every node, and wait until each is healthy."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._client = await self._stack.enter_async_context(httpx.AsyncClient(timeout=ASK_S, trust_env=False))
+        verify = True if self._tls is None else client_context(self._tls)
+        client = httpx.AsyncClient(timeout=ASK_S, trust_env=False, verify=verify)
+        self._client = await self._stack.enter_async_context(client)
         for name in self.nodes:
             await self.start(name)
         await self.wait_healthy()

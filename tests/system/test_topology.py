@@ -1,6 +1,7 @@
 """A bazaar on two hosts with TLS between them: one of them dies and comes back, and customers notice nothing."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from services.cluster.topology import port_of
+from services.common.tls import TlsFiles
 from tests.support.etcd_cluster import EtcdCluster, require_etcd
 from tests.support.hosts import Hosts
 from tests.support.patience import PATIENCE_S
@@ -45,10 +47,12 @@ async def test_trades_go_on_when_the_host_with_the_preferred_catalog_is_killed_a
     tmp_path: Path,
 ) -> None:
     require_etcd()
-    async with EtcdCluster(tmp_path / "etcd", size=1) as etcd:
-        addresses = ",".join(url.removeprefix("http://") for url in etcd.urls)
-        hosts = Hosts(tmp_path, f"etcd://{addresses}")
-        await hosts.bazaar("certs", "--topology", str(hosts.topology), "--out", str(tmp_path / "tls"))
+    tls = tmp_path / "tls"
+    etcd = EtcdCluster(tmp_path / "etcd", size=1, tls=TlsFiles(tls / "a.crt", tls / "a.key", tls / "authority.crt"))
+    addresses = ",".join(url.removeprefix("https://") for url in etcd.urls)
+    hosts = Hosts(tmp_path, f"etcds://{addresses}")
+    await hosts.bazaar("certs", "--topology", str(hosts.topology), "--out", str(tls))
+    async with etcd:
         async with hosts.running():
             async with hosts.trading() as traders:
                 await hosts.a.kill_supervisor()
@@ -61,6 +65,10 @@ async def test_trades_go_on_when_the_host_with_the_preferred_catalog_is_killed_a
                 await hosts.a.start_up()
                 await traders.more(10)
             await hosts.check()
+        believing = ssl.create_default_context(cafile=tls / "authority.crt")
+        async with httpx.AsyncClient(verify=believing, trust_env=False) as nobody:
+            with pytest.raises((httpx.TransportError, ssl.SSLError)):
+                await nobody.get(etcd.urls[0] + "/version")
 
 
 @pytest.mark.slow

@@ -257,6 +257,10 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
         changed("secret_file", 'store = "redis://x"\nsecret_file'),
         r"`store`: 'redis://x' is none; write sqlite",
     ),
+    "etcd with TLS, and no certificates": (
+        changed("secret_file", 'store = "etcds://a:1"\nsecret_file'),
+        r"`store`: etcds:// needs the table \[tls\]",
+    ),
     "half of TLS": (lambda text: text + '[tls]\nkey = "k"\n', r"\[tls\] `authority` is missing"),
     "odd durability": (
         changed("secret_file", 'durability = "tape"\nsecret_file'),

@@ -229,10 +229,17 @@ def test_internal_traffic_is_plain_when_no_files_are_given(shell: Shell) -> None
         ("etcd://a:1", ["http://a:1"], "bazaar"),
         ("etcd://a:1,10.0.0.2:2379,c.d:3/", ["http://a:1", "http://10.0.0.2:2379", "http://c.d:3"], "bazaar"),
         ("etcd://a:1,b:2/other", ["http://a:1", "http://b:2"], "other"),
+        ("etcds://a:1,b:2/other", ["https://a:1", "https://b:2"], "other"),
     ],
 )
 def test_a_store_on_etcd_is_its_addresses_and_a_prefix(shell: Shell, store: str, urls: list[str], prefix: str) -> None:
-    assert shell.run(CatalogSettings, "--replicas", REPLICAS, "--store", store).etcd == (urls, prefix)
+    flags = TLS if store.startswith("etcds") else ()
+    assert shell.run(CatalogSettings, "--replicas", REPLICAS, "--store", store, *flags).etcd == (urls, prefix)
+
+
+def test_status_2_and_what_is_missing_when_etcd_is_to_speak_tls_without_certificates(shell: Shell) -> None:
+    said = shell.refusal(CatalogSettings, "--replicas", REPLICAS, "--store", "etcds://a:1")
+    assert "etcds:// needs --tls-certificate, --tls-key and --tls-authority" in said
 
 
 @pytest.mark.parametrize(
