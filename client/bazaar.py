@@ -213,7 +213,7 @@ class BazaarClient:
         while True:
             address = self._current
             try:
-                result = await self._attempt(call, read, self._urls[address], deadline - monotonic())
+                result = await self._attempt(call, read, address, deadline - monotonic())
             except Rejected as error:
                 # What one front-end rejects does not undo what another one may have executed. But a trade that makes no
                 # sense, or whose key is another trade's, was executed by nobody.
@@ -224,7 +224,7 @@ class BazaarClient:
                 return result
             may_be_executed = may_be_executed or (call.key is not None and not result.is_definite)
             if self._current == address:  # no other task has moved on since
-                self._current = (address + 1) % len(self._urls)
+                self._current = self._next(address)
             time_left_s = deadline - monotonic() - LAST_ATTEMPT_S
             if time_left_s <= 0:
                 raise _given_up(call, may_be_executed, f"{result.reason}, for {self._patience_s:g} s")
@@ -232,16 +232,18 @@ class BazaarClient:
             self.retries += 1
 
     async def _attempt(
-        self, call: _Call, read: Callable[[httpx.Response], T], url: str, time_left_s: float
+        self, call: _Call, read: Callable[[httpx.Response], T], address: int, time_left_s: float
     ) -> T | Failure:
         """Send `call` once. Raises Rejected."""
         headers = {} if call.key is None else {"content-type": "application/json", "idempotency-key": call.key}
         method = "GET" if call.body is None else "POST"
         try:
             async with asyncio.timeout(min(call.attempt_s, time_left_s)):
-                sending = self._http.request(method, url + call.path, content=call.body, headers=headers)
+                sending = self._http.request(
+                    method, self._urls[address] + call.path, content=call.body, headers=headers
+                )
                 if len(self._urls) > 1:  # where nobody else can be asked, there is nothing to do but wait
-                    sending = unless_silent(sending, lambda: self._is_ready(url), silent_s=SILENT_S, answer_s=READY_S)
+                    sending = unless_silent(sending, lambda: self._stays(address), SILENT_S)
                 response = await sending
         except LOST as error:
             return failure_of_error(error)
@@ -253,12 +255,21 @@ class BazaarClient:
         except ValidationError:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
 
-    async def _is_ready(self, url: str) -> bool:
-        """Whether the front-end there lives and can do its job: one that is cut off from the others says no."""
+    def _next(self, address: int) -> int:
+        return (address + 1) % len(self._urls)
+
+    async def _stays(self, address: int) -> bool:
+        """Whether to wait on for this front-end: while it is ready, or lives and the next one is not ready either."""
+        here, there = await asyncio.gather(self._is_ready(address), self._is_ready(self._next(address)))
+        return here is True or (here is False and there is not True)
+
+    async def _is_ready(self, address: int) -> bool | None:
+        """Whether a front-end can do its job: one that is cut off from the others says no. None: it says nothing."""
         try:
-            return (await self._http.request("GET", url + "/readyz")).is_success
+            async with asyncio.timeout(READY_S):
+                return (await self._http.request("GET", self._urls[address] + "/readyz")).is_success
         except LOST:
-            return False
+            return None
 
 
 def _given_up(call: _Call, may_be_executed: bool, reason: str) -> NotAvailable | OutcomeUnknown:

@@ -211,7 +211,7 @@ class _Endpoint(Peer):
     async def _reply_unless_gone(self, path: str, body: bytes, timeout_s: float) -> Reply:
         work = self._reply("POST", path, body, timeout_s)
         try:
-            reply = await unless_silent(work, self._is_there, silent_s=ETCD_SILENT_S, answer_s=ETCD_SILENT_S)
+            reply = await unless_silent(work, self._is_there, ETCD_SILENT_S)
         except TimeoutError as error:
             self.is_gone = True
             raise PeerTimeout(f"{self.url} is silent") from error

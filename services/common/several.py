@@ -44,7 +44,7 @@ class _Candidate:
         if message is None or timeout_s <= SILENT_S + ALIVE_S:
             return await work
         try:
-            return await unless_silent(work, self._is_alive, silent_s=SILENT_S, answer_s=ALIVE_S)
+            return await unless_silent(work, self._is_alive, SILENT_S)
         except TimeoutError as error:
             raise PeerTimeout(f"{self.peer.url} is silent") from error
 

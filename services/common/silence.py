@@ -5,18 +5,18 @@ looks like a busy one. So a service that is silent for a while is asked how it i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 async def unless_silent(
-    work: Coroutine[Any, Any, T], is_well: Callable[[], Awaitable[bool]], *, silent_s: float, answer_s: float
+    work: Coroutine[Any, Any, T], is_well: Callable[[], Coroutine[Any, Any, bool]], silent_s: float
 ) -> T:
-    """The result of `work`. While it lasts, `is_well` is asked again and again; raises TimeoutError when it is not.
+    """The result of `work`. While it lasts, `is_well` is asked every `silent_s`; raises TimeoutError when it is not.
 
-    silent_s: for so long nobody is asked. answer_s: an answer that comes later is none.
+    `is_well` has a time limit of its own: who does not answer is not well.
     """
     working = asyncio.create_task(work)
     asking: asyncio.Task[bool] | None = None
@@ -24,7 +24,7 @@ async def unless_silent(
         while True:
             done, _ = await asyncio.wait((working,), timeout=silent_s)
             if not done:
-                asking = asyncio.create_task(_in_time(is_well, answer_s))
+                asking = asyncio.create_task(is_well())
                 await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
@@ -32,14 +32,6 @@ async def unless_silent(
                 raise TimeoutError("it is silent")
     finally:
         await _end(working, asking)
-
-
-async def _in_time(is_well: Callable[[], Awaitable[bool]], answer_s: float) -> bool:
-    try:
-        async with asyncio.timeout(answer_s):
-            return await is_well()
-    except TimeoutError:
-        return False
 
 
 async def _end(*tasks: "asyncio.Task[Any] | None") -> None:

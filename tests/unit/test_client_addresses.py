@@ -38,7 +38,11 @@ class TwoFrontEnds:
         host = request.url.host
         self.asked.append((host, request.url.path))
         await asyncio.sleep(0)  # so that several calls are under way when one is lost
-        return await self.lost[host](request) if host in self.lost else await self.bazaar.handle(request)
+        if host in self.lost:
+            return await self.lost[host](request)
+        if request.url.path == "/readyz":
+            return httpx.Response(200, json={"status": "ready"})
+        return await self.bazaar.handle(request)
 
     def runtime(self) -> Runtime:
         return replace(Runtime(random=random.Random(7)), transport=lambda: httpx.MockTransport(self.handle))
@@ -154,7 +158,8 @@ async def test_trade_is_waited_for_when_the_front_end_is_slow_and_ready() -> Non
     async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
         await bazaar.buy("GameStart", 1)
 
-    assert Counter(host for host, _ in both.asked) == {"front-end-1": 4}
+    assert Counter(both.asked)["front-end-1", "/orders"] == 1
+    assert Counter(both.asked)["front-end-2", "/orders"] == 0
     assert bazaar.retries == 0
 
 
@@ -168,7 +173,29 @@ async def test_trade_goes_on_elsewhere_when_the_front_end_says_that_it_is_cut_of
     async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
         await bazaar.buy("GameStart", 1)
 
-    assert both.asked == [("front-end-1", "/orders"), ("front-end-1", "/readyz"), ("front-end-2", "/orders")]
+    assert [host for host, path in both.asked if path == "/orders"] == ["front-end-1", "front-end-2"]
+    assert both.asked.count(("front-end-1", "/readyz")) == 1
+
+
+async def test_trade_is_waited_for_when_no_front_end_is_ready() -> None:
+    """Given up, it would be unknown; waited for, the front-end says what became of it."""
+    both = TwoFrontEnds()
+    was_asked = asyncio.Event()
+
+    async def waiting(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/readyz":
+            if both.asked.count(("front-end-2", "/readyz")) == 3:
+                was_asked.set()
+            return error(503)
+        await was_asked.wait()
+        return await both.bazaar.handle(request)
+
+    both.lose("front-end-1", waiting)
+    both.lose("front-end-2", waiting)
+    async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
+        await bazaar.buy("GameStart", 1)
+
+    assert [host for host, path in both.asked if path == "/orders"] == ["front-end-1"]
 
 
 async def test_nobody_is_asked_whether_he_is_ready_when_there_is_only_one_address() -> None:

@@ -6,7 +6,6 @@ import httpx
 import pytest
 
 from services.common.silence import unless_silent
-from tests.support.patience import PATIENCE_S
 
 
 async def test_question_is_given_up_when_the_answer_comes_meanwhile() -> None:
@@ -24,7 +23,7 @@ async def test_question_is_given_up_when_the_answer_comes_meanwhile() -> None:
             was_given_up.set()
         return False
 
-    assert await unless_silent(answer(), is_well, silent_s=0.01, answer_s=PATIENCE_S) == "the answer"
+    assert await unless_silent(answer(), is_well, 0.01) == "the answer"
     assert was_given_up.is_set()
 
 
@@ -39,9 +38,7 @@ async def test_nothing_goes_on_when_the_call_is_cancelled() -> None:
             ended.append(name)
         return True
 
-    call = asyncio.create_task(
-        unless_silent(forever("call"), lambda: forever("question"), silent_s=0.01, answer_s=PATIENCE_S)
-    )
+    call = asyncio.create_task(unless_silent(forever("call"), lambda: forever("question"), 0.01))
     await was_asked.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -57,4 +54,4 @@ async def test_error_is_the_calls_own_when_it_fails() -> None:
         return True
 
     with pytest.raises(httpx.ReadError, match="reset"):
-        await unless_silent(fail(), well, silent_s=0.01, answer_s=PATIENCE_S)
+        await unless_silent(fail(), well, 0.01)
