@@ -9,7 +9,7 @@ Keys and values are bytes; the gateway wants them in base64 and its 64-bit numbe
 - EtcdCompacted: the read was of a revision that is forgotten.
 
 A node that does not answer for a while is asked for its version, which every node knows by itself: so one that is gone
-is told from one that waits for an election, and is asked last until it answers again.
+is told from one that waits for an election, and is asked after those.
 
 Every read is linearizable: it is a transaction without writes, which etcd answers only after it has heard from a
 majority that it is up to date. A read may be repeated, so it goes on to the next endpoint when one fails.
@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from services.common.http import Peer, PeerError, PeerLost, PeerRefused, PeerTimeout
+from services.common.http import Peer, PeerError, PeerRefused, PeerTimeout
 from services.common.logs import get_log
 from services.common.silence import unless_silent
 from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_SILENT_S, ETCD_WRITE_S
@@ -36,6 +36,8 @@ MAX_REQUEST_BYTES = 1_000_000  # and 1.5 MiB
 
 Part: TypeAlias = dict[str, Any]
 """A compare or an operation, as the gateway wants it."""
+
+MOST_DOUBT = 3
 
 OUT_OF_RANGE = 11  # gRPC's code for a revision that is forgotten
 
@@ -171,10 +173,12 @@ class Etcd:
             log.debug("etcd's history was not compacted", reason=str(error))
 
     def _failed(self, endpoint: "_Endpoint", error: Exception) -> str:
-        """Ask the others before this node is asked again."""
+        """Ask the others before this node is asked again; one that is there, before one that is gone."""
+        is_gone = isinstance(error, (PeerRefused, _Silent))
+        endpoint.doubt = MOST_DOUBT if is_gone else min(endpoint.doubt + 1, MOST_DOUBT)
         self._endpoints.remove(endpoint)
         self._endpoints.append(endpoint)
-        self._endpoints.sort(key=lambda each: each.is_gone)
+        self._endpoints.sort(key=lambda each: each.doubt)
         return f"etcd: {error}"
 
 
@@ -187,16 +191,20 @@ class _Refused(Exception):
         super().__init__(message)
 
 
+class _Silent(PeerTimeout):
+    """A node did not even say which version it is."""
+
+
 class _Endpoint(Peer):
-    """One node. is_gone: when it was asked last, it did not even say which version it is."""
+    """One node. doubt: how often it failed since it answered last; at its most when it is gone."""
 
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         super().__init__(client, url)
-        self.is_gone = False
+        self.doubt = 0
 
     async def post(self, path: str, body: bytes, timeout_s: float) -> Part:
         """The answer. Raises PeerError or _Refused; an answer that is none counts as a broken connection."""
-        reply = await self._reply_unless_gone(path, body, timeout_s)
+        reply = await self._reply_unless_silent(path, body, timeout_s)
         try:
             answer = json.loads(reply.content)
             if reply.status == httpx.codes.OK:
@@ -208,20 +216,12 @@ class _Endpoint(Peer):
             refusal = _Refused(500, 2, f"{self.url} gave an answer of status {reply.status} that is none of etcd's")
         raise refusal
 
-    async def _reply_unless_gone(self, path: str, body: bytes, timeout_s: float) -> Reply:
+    async def _reply_unless_silent(self, path: str, body: bytes, timeout_s: float) -> Reply:
         work = self._reply("POST", path, body, timeout_s)
         try:
-            reply = await unless_silent(work, self._is_there, ETCD_SILENT_S)
+            return await unless_silent(work, self._is_there, ETCD_SILENT_S)
         except TimeoutError as error:
-            self.is_gone = True
-            raise PeerTimeout(f"{self.url} is silent") from error
-        except PeerLost:
-            raise  # it may still be there
-        except PeerError:
-            self.is_gone = True
-            raise
-        self.is_gone = False
-        return reply
+            raise _Silent(f"{self.url} is silent") from error
 
     async def _is_there(self) -> bool:
         try:
@@ -233,6 +233,7 @@ class _Endpoint(Peer):
 
 async def _ask(endpoint: _Endpoint, body: bytes, timeout_s: float) -> Result:
     answer = await endpoint.post("/v3/kv/txn", body, timeout_s)
+    endpoint.doubt = 0
     reads = [each["response_range"] for each in answer.get("responses", []) if "response_range" in each]
     return Result(
         bool(answer.get("succeeded")),
