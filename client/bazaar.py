@@ -45,8 +45,8 @@ from services.common.silence import unless_silent
 PATIENCE_S = 30.0  # a call is given up after so long
 TRADE_ATTEMPT_S = 12.0  # a front-end works on a trade for up to 10 s
 READ_ATTEMPT_S = 4.0  # a front-end works on a read for up to 2 s
-SILENT_S = 1.0  # a front-end that has not answered by then is asked whether it is ready
-READY_S = 1.0  # and has so long to say so
+SILENT_S = 0.5  # a front-end that has not answered by then is asked whether it is ready
+READY_S = 0.5  # and has so long to say so
 LAST_ATTEMPT_S = 0.5  # no retry is started with less time left than this: it could only make the outcome unknown
 PAGE = 1_000
 
