@@ -1,9 +1,12 @@
-"""What documents say about the tests is so."""
+"""What documents say about the tests and the settings is so."""
 
 import ast
 import re
 from pathlib import Path
 
+import pytest
+
+from services.common.settings import CatalogSettings, FrontEndSettings, OrderSettings, ServiceSettings
 from tests.simulation.hunt import load_found
 from tests.simulation.planted import BUGS
 
@@ -39,3 +42,10 @@ def test_every_row_names_a_test_when_something_broke_earlier_versions() -> None:
     lines = (ROOT / "docs" / "verification.md").read_text().splitlines()
     rows = {match[1] for line in lines if (match := re.match(r"\| (H\d+) \|", line)) and TEST.search(line)}
     assert rows == ROWS
+
+
+@pytest.mark.parametrize("settings", [CatalogSettings, OrderSettings, FrontEndSettings])
+def test_every_flag_of_a_service_is_in_the_tables_of_settings(settings: type[ServiceSettings]) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    flags = ["--" + name.replace("_", "-") for name in settings.model_fields]
+    assert [flag for flag in flags if not re.search(rf"^\|.*`{flag}`", text, re.MULTILINE)] == []
