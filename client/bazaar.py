@@ -260,8 +260,8 @@ class BazaarClient:
 
     async def _stays(self, address: int) -> bool:
         """Whether to wait on for this front-end: while it is ready, or lives and the next one is not ready either."""
-        here, there = await asyncio.gather(self._is_ready(address), self._is_ready(self._next(address)))
-        return here is True or (here is False and there is not True)
+        here = await self._is_ready(address)
+        return here is True or (here is False and not await self._is_ready(self._next(address)))
 
     async def _is_ready(self, address: int) -> bool | None:
         """Whether a front-end can do its job: one that is cut off from the others says no. None: it says nothing."""

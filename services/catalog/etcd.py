@@ -23,11 +23,9 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from services.common.http import Peer, PeerError, PeerRefused, PeerTimeout
+from services.common.http import Peer, PeerError, PeerRefused, PeerSilent
 from services.common.logs import get_log
-from services.common.silence import unless_silent
 from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_SILENT_S, ETCD_WRITE_S
-from services.common.transport import Reply
 
 log = get_log(__name__)
 
@@ -37,7 +35,7 @@ MAX_REQUEST_BYTES = 1_000_000  # and 1.5 MiB
 Part: TypeAlias = dict[str, Any]
 """A compare or an operation, as the gateway wants it."""
 
-MOST_DOUBT = 3
+MOST_DOUBT = 3  # of a node that is gone, or has failed so often in a row
 
 OUT_OF_RANGE = 11  # gRPC's code for a revision that is forgotten
 
@@ -174,7 +172,7 @@ class Etcd:
 
     def _failed(self, endpoint: "_Endpoint", error: Exception) -> str:
         """Ask the others before this node is asked again; one that is there, before one that is gone."""
-        is_gone = isinstance(error, (PeerRefused, _Silent))
+        is_gone = isinstance(error, (PeerRefused, PeerSilent))
         endpoint.doubt = MOST_DOUBT if is_gone else min(endpoint.doubt + 1, MOST_DOUBT)
         self._endpoints.remove(endpoint)
         self._endpoints.append(endpoint)
@@ -191,10 +189,6 @@ class _Refused(Exception):
         super().__init__(message)
 
 
-class _Silent(PeerTimeout):
-    """A node did not even say which version it is."""
-
-
 class _Endpoint(Peer):
     """One node. doubt: how often it failed since it answered last; at its most when it is gone."""
 
@@ -204,7 +198,7 @@ class _Endpoint(Peer):
 
     async def post(self, path: str, body: bytes, timeout_s: float) -> Part:
         """The answer. Raises PeerError or _Refused; an answer that is none counts as a broken connection."""
-        reply = await self._reply_unless_silent(path, body, timeout_s)
+        reply = await self.unless_silent(self._reply("POST", path, body, timeout_s), "/version", ETCD_SILENT_S)
         try:
             answer = json.loads(reply.content)
             if reply.status == httpx.codes.OK:
@@ -215,20 +209,6 @@ class _Endpoint(Peer):
         except (ValueError, KeyError, TypeError, AttributeError):
             refusal = _Refused(500, 2, f"{self.url} gave an answer of status {reply.status} that is none of etcd's")
         raise refusal
-
-    async def _reply_unless_silent(self, path: str, body: bytes, timeout_s: float) -> Reply:
-        work = self._reply("POST", path, body, timeout_s)
-        try:
-            return await unless_silent(work, self._is_there, ETCD_SILENT_S)
-        except TimeoutError as error:
-            raise _Silent(f"{self.url} is silent") from error
-
-    async def _is_there(self) -> bool:
-        try:
-            _ = await self._reply("GET", "/version", None, ETCD_SILENT_S)
-        except PeerError:
-            return False
-        return True
 
 
 async def _ask(endpoint: _Endpoint, body: bytes, timeout_s: float) -> Result:

@@ -32,7 +32,7 @@ from services.cluster.topology import KINDS, Cluster, Kind, command, port_of
 from services.common.http import Peer, PeerAnswered, PeerError
 from services.common.lifeline import SUPERVISOR_VARIABLE, die_with_parent
 from services.common.logs import set_up_logs
-from services.common.models import HealthAnswer
+from services.common.models import Message
 from services.common.secret import BadSecret, load_secret
 from services.common.server import CannotListen, Listener, serve
 from services.control_room.app import create_listener
@@ -232,12 +232,16 @@ async def _raise_as_told(control: "asyncio.Task[None]") -> None:
         raise CannotDo(str(error)) from error
 
 
+class _Ready(Message):
+    status: str
+
+
 def readiness(peer: Peer) -> Probe:
     """Asks a service's /readyz."""
 
     async def probe() -> str | None:
         try:
-            await peer.call("/readyz", HealthAnswer, timeout_s=PROBE_S)
+            await peer.call("/readyz", _Ready, timeout_s=PROBE_S)
         except PeerAnswered as error:
             return words(error)
         except PeerError:

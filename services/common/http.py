@@ -6,12 +6,14 @@ PeerError
 ├── PeerAnswered   the peer answered with an error; its status says what happened
 └── PeerLost       indefinite: the connection broke
     └── PeerTimeout  indefinite: no answer in time; the peer may be slow or paused
+        └── PeerSilent  and it did not answer a simple question either
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,12 +23,14 @@ from pydantic import BaseModel, ValidationError
 from services.common.models import ErrorData
 from services.common.request_id import carried
 from services.common.runtime import Runtime
+from services.common.silence import unless_silent
 from services.common.tracing import calling, injected
 from services.common.transport import NotConnected, Reply, Transport
 
 SECRET_HEADER = "x-bazaar-secret"  # noqa: S105 - the name of the header, not a secret
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+T = TypeVar("T")
 
 
 class PeerError(Exception):
@@ -47,6 +51,10 @@ class PeerLost(PeerError):
 
 class PeerTimeout(PeerLost):
     """Indefinite: the time ran out while the connection stood."""
+
+
+class PeerSilent(PeerTimeout):
+    """Indefinite: no answer for a while, and none to a question that can be answered at once."""
 
 
 class PeerAnswered(PeerError):
@@ -132,6 +140,23 @@ class Peer:
             return answer.model_validate_json(reply.content)
         except ValidationError as error:
             raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
+
+    async def unless_silent(self, work: Coroutine[Any, Any, T], path: str, silent_s: float) -> T:
+        """The result of a call of this peer. Raises PeerSilent once a GET of `path` is not answered within `silent_s`.
+
+        It is asked as often as the call is silent for so long; any answer will do.
+        """
+        try:
+            return await unless_silent(work, partial(self._answers, path, silent_s), silent_s)
+        except TimeoutError as error:
+            raise PeerSilent(f"{self.url} is silent") from error
+
+    async def _answers(self, path: str, timeout_s: float) -> bool:
+        try:
+            _ = await self._reply("GET", path, None, timeout_s)
+        except PeerError:
+            return False
+        return True
 
     async def _reply(self, method: str, path: str, content: bytes | None, timeout_s: float) -> Reply:
         """The answer, whatever it is."""

@@ -96,12 +96,6 @@ class Head(Message):
 # Catalog and order replicas. Every message and every answer carries the generation.
 
 
-class HealthAnswer(Message):
-    """What `/livez` and `/readyz` answer when all is well."""
-
-    status: str
-
-
 class GenerationAnswer(Message):
     """The generation of a catalog or replica, with the stocks the bazaar started from; None before there is one."""
 

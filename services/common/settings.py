@@ -147,8 +147,8 @@ class CatalogSettings(ServiceSettings):
         match = _ETCD.fullmatch(self.store or "")
         if match is None:
             return None
-        is_safe, nodes, prefix = match.groups()
-        return [f"http{is_safe}://{each}" for each in nodes.split(",")], prefix or "bazaar"
+        secure, nodes, prefix = match.groups()
+        return [f"http{secure}://{each}" for each in nodes.split(",")], prefix or "bazaar"
 
 
 class OrderSettings(ServiceSettings):

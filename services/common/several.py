@@ -17,16 +17,13 @@ import httpx
 from pydantic import BaseModel
 
 from services.common.errors import Unavailable
-from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused, PeerTimeout
-from services.common.models import HealthAnswer
-from services.common.silence import unless_silent
+from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused
 
 PASSED_OVER_MIN_S = 0.5
 PASSED_OVER_MAX_S = 2.0
 SHORT_CALL_S = 1.0
 QUESTION_S = 0.5  # a question is put to the next one when it was not answered by then
-SILENT_S = 0.5  # one that has not answered a message by then is asked whether it lives
-ALIVE_S = 0.5  # and has so long to say so
+SILENT_S = 0.5  # one that has not answered a message by then is asked whether it lives, and has as long to say so
 TRY_S = 0.4  # what one that failed before may take, while another one works
 
 
@@ -39,21 +36,11 @@ class _Candidate:
         self._pause = PASSED_OVER_MIN_S
 
     async def call(self, path: str, answer: type[AnswerT], message: BaseModel | None, timeout_s: float) -> AnswerT:
-        """See `Peer.call`; where there is much time to lose, PeerTimeout as soon as it does not say that it lives."""
+        """See `Peer.call`; PeerSilent where there is much time to lose, and it does not say that it lives."""
         work = self.peer.call(path, answer, message, timeout_s=timeout_s)
-        if message is None or timeout_s <= SILENT_S + ALIVE_S:
+        if message is None or timeout_s <= 2 * SILENT_S:
             return await work
-        try:
-            return await unless_silent(work, self._is_alive, SILENT_S)
-        except TimeoutError as error:
-            raise PeerTimeout(f"{self.peer.url} is silent") from error
-
-    async def _is_alive(self) -> bool:
-        try:
-            await self.peer.call("/livez", HealthAnswer, timeout_s=ALIVE_S)
-        except PeerError:
-            return False
-        return True
+        return await self.peer.unless_silent(work, "/livez", SILENT_S)
 
     def pass_over(self, now: float) -> None:
         """It failed, or is about to be tried although it did."""
