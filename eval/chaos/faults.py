@@ -21,7 +21,7 @@ from services.cluster.status import Snapshot
 class Blow:
     """A fault as it struck. Times are monotonic seconds; downtime_s: until a process that ended answered again.
 
-    is_total: nothing could work before it was undone.
+    is_total: nothing could work before it was undone. etcd_ms: how long etcd took no write.
     """
 
     hit: list[str]
@@ -30,6 +30,7 @@ class Blow:
     level: float = 0.0
     downtime_s: dict[str, float] = field(default_factory=dict)
     is_total: bool = False
+    etcd_ms: float | None = None
 
 
 class Faults:

@@ -41,7 +41,8 @@ class Round(BaseModel):
 
     longest_ms: the longest wait of any client, by kind of operation. first_trade_ms: from the fault to the answer of
     the first trade that was new after it. everybody_ms: until that was so for each client. noticed_ms: until a
-    front-end selected another leader.
+    front-end selected another leader. etcd_ms: the longest time in which etcd took no write, through any node that was
+    not struck.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Round(BaseModel):
     trade_waits_ms: list[float] = Field(exclude=True)
     first_trade_ms: float | None
     everybody_ms: float | None = None
+    etcd_ms: float | None = None
     noticed_ms: float | None
     downtime_ms: dict[str, float]
 
@@ -61,7 +63,7 @@ class Round(BaseModel):
 class Summary(BaseModel):
     """All rounds of one kind. The waits are those of trades; beyond_downtime_ms: the worst, less the catalog's.
 
-    first_trade_ms, everybody_ms: the median, the least and the most of the rounds; see `Round`.
+    first_trade_ms, everybody_ms, etcd_ms: the median, the least and the most of the rounds; see `Round`.
     """
 
     kind: str
@@ -73,6 +75,7 @@ class Summary(BaseModel):
     beyond_downtime_ms: float | None
     first_trade_ms: Spread | None
     everybody_ms: Spread | None
+    etcd_ms: Spread | None = None
     target: str
     is_met: bool | None
 
@@ -175,6 +178,7 @@ def _summarise(kind: str, rounds: Sequence[Round], target: Target) -> Summary:
         downtime_ms=max(downtimes, default=None),
         first_trade_ms=spread([each.first_trade_ms for each in rounds if each.first_trade_ms is not None]),
         everybody_ms=spread([each.everybody_ms for each in rounds if each.everybody_ms is not None]),
+        etcd_ms=spread([each.etcd_ms for each in rounds if each.etcd_ms is not None]),
         target=", ".join(f"{LABELS[name]} {limit:g}" for name, limit in wanted.items()),
         is_met=is_met if wanted else None,
         **figures,

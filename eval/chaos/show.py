@@ -15,7 +15,9 @@ ROUND_CAPTION = (
     "From the fault: noticed = another leader was selected, first = the first trade sent after it was answered, "
     "down = every process that ended answers again."
 )
-AGAIN_CAPTION = "first: a new trade of any client was answered; everybody: one of each client was."
+AGAIN_CAPTION = (
+    "etcd = it took a write again, first = a new trade of any client was answered, everybody = one of each client was."
+)
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
@@ -99,10 +101,10 @@ def summary_table(summaries: list[Summary]) -> Table:
 def again_table(summaries: list[Summary]) -> Table:
     """One row for each kind of fault: how soon trades went on."""
     table = fault_table("From the fault until trades went on, in ms: median and worst", AGAIN_CAPTION)
-    for heading in ("rounds", "first", "worst", "everybody", "worst"):
+    for heading in ("rounds", "etcd", "worst", "first", "worst", "everybody", "worst"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in summaries:
-        spreads = (each.first_trade_ms, each.everybody_ms)
+        spreads = (each.etcd_ms, each.first_trade_ms, each.everybody_ms)
         cells = [
             ms(value) for spread in spreads for value in ((spread.median, spread.high) if spread else (None, None))
         ]

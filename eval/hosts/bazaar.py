@@ -12,6 +12,7 @@ from eval.chaos.faults import Blow, leader_changes
 from eval.chaos.scenarios import Scenario
 from eval.chaos.stage import REST_S
 from eval.etcd_node import etcd_environment, require_etcd
+from eval.hosts.etcd_watch import watching
 from eval.hosts.ground import CLIENTS, Ground, Namespaces, OnePlace
 from eval.hosts.layout import HOSTS, SECRET, Layout, Part, on_host
 from eval.hosts.process import HostProcess
@@ -116,17 +117,21 @@ class HostsBazaar:
         blow = Blow(list(scenario.roles), time.monotonic(), is_total=scenario.what == ALL)
         if scenario.what in {ETCD_LEADER, LEADER}:
             blow.hit = names
-        match scenario.action:
-            case "kill":
-                await self._kill(names, scenario.hold_s)
-            case "pause":
-                await self._pause(names, scenario.hold_s)
-            case "cut":
-                blow.hit = [f"{scenario.roles[0]} from {scenario.others[0]} ({scenario.direction})"]
-                await self._cut(scenario)
-            case _:
-                raise AssertionError(f"there is no {scenario.action} of hosts")
-        blow.undone = time.monotonic()
+        others = [each.url for each in self.layout.of("etcd") if each.name not in names]
+        async with watching(self._client, others) as watch:
+            match scenario.action:
+                case "kill":
+                    await self._kill(names, scenario.hold_s)
+                case "pause":
+                    await self._pause(names, scenario.hold_s)
+                case "cut":
+                    blow.hit = [f"{scenario.roles[0]} from {scenario.others[0]} ({scenario.direction})"]
+                    await self._cut(scenario)
+                case _:
+                    raise AssertionError(f"there is no {scenario.action} of hosts")
+            blow.undone = time.monotonic()
+            if others:
+                blow.etcd_ms = round(watch.longest_s(blow.began, blow.undone) * 1_000, 1)
         if scenario.action == "kill":
             levels = await asyncio.gather(*(self._ready_at(name) for name in names))
             blow.downtime_s = {name: at - blow.began for name, at in zip(names, levels, strict=True)}
