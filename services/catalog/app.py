@@ -63,7 +63,7 @@ def create_app(settings: CatalogSettings, runtime: Runtime, secret: str) -> Fast
 def _open_store(settings: CatalogSettings, runtime: Runtime, client: httpx.AsyncClient) -> Store:
     if settings.etcd is not None:
         urls, prefix = settings.etcd
-        return EtcdStore(runtime, Etcd(client, urls, runtime.monotonic), prefix, settings.replicas)
+        return EtcdStore(runtime, Etcd(client, urls), prefix, settings.replicas)
     return EmbeddedStore(runtime, SqliteStore(settings.database, settings.durability))
 
 

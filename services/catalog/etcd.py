@@ -8,24 +8,24 @@ Keys and values are bytes; the gateway wants them in base64 and its 64-bit numbe
   only a linearizable read can settle it, and only when the transaction cannot succeed any more.
 - EtcdCompacted: the read was of a revision that is forgotten.
 
-A node that does not answer for a while is asked for its version, which every node knows by itself: so one that is gone
-is told from one that waits for an election, and is asked after those.
-
 Every read is linearizable: it is a transaction without writes, which etcd answers only after it has heard from a
-majority that it is up to date. A read may be repeated, so it goes on to the next endpoint when one fails.
+majority that it is up to date. A read may be repeated, and be put to several nodes at once; the node that answered it
+is the first to be asked from then on, also for transactions.
 """
 
+import asyncio
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import httpx
 
-from services.common.http import Peer, PeerError, PeerRefused, PeerSilent
+from services.common.beside import first_answer
+from services.common.http import Peer, PeerAnswered, PeerError, PeerRefused
 from services.common.logs import get_log
-from services.common.timing import ETCD_READ_S, ETCD_READS_S, ETCD_SILENT_S, ETCD_WRITE_S
+from services.common.timing import ETCD_BESIDE_S, ETCD_READ_AGAIN_S, ETCD_READ_S, ETCD_READS_S, ETCD_WRITE_S
 
 log = get_log(__name__)
 
@@ -34,8 +34,6 @@ MAX_REQUEST_BYTES = 1_000_000  # and 1.5 MiB
 
 Part: TypeAlias = dict[str, Any]
 """A compare or an operation, as the gateway wants it."""
-
-MOST_DOUBT = 3  # of a node that is gone, or has failed so often in a row
 
 OUT_OF_RANGE = 11  # gRPC's code for a revision that is forgotten
 
@@ -108,11 +106,10 @@ def end_of(prefix: str) -> str:
 class Etcd:
     """One etcd cluster, by the addresses of its nodes."""
 
-    def __init__(self, client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float]) -> None:
+    def __init__(self, client: httpx.AsyncClient, urls: Sequence[str]) -> None:
         self._reading: str | None = None  # why the last call of each kind failed
         self._writing: str | None = None
         self._endpoints = [_Endpoint(client, url) for url in urls]  # in the order in which they are asked
-        self._clock = clock
 
     @property
     def trouble(self) -> str | None:
@@ -125,24 +122,32 @@ class Etcd:
         return self._writing is not None
 
     async def read(self, *parts: Part) -> Result:
-        """Read, all parts as of one moment. Raises EtcdUnavailable or EtcdCompacted."""
-        deadline = self._clock() + ETCD_READS_S
+        """Read, all parts as of one moment. Raises EtcdUnavailable or EtcdCompacted.
+
+        Each node is asked again when it failed: after an election, the first one that knows of the leader answers.
+        """
         body = _body([], parts)
-        for _ in range(2 * len(self._endpoints)):
-            left = deadline - self._clock()
-            if left <= 0:
-                break
-            endpoint = self._endpoints[0]
+
+        async def ask(endpoint: _Endpoint) -> Result:
             try:
-                result = await _ask(endpoint, body, min(left, ETCD_READ_S))
-            except (PeerError, _Refused) as error:
+                result = await _ask(endpoint, body, ETCD_READ_S)
+            except PeerError as error:
                 if isinstance(error, _Refused) and error.code == OUT_OF_RANGE:
                     raise EtcdCompacted(str(error)) from error
-                self._reading = self._failed(endpoint, error)
-            else:
-                self._reading = None
-                return result
-        raise EtcdUnavailable(self._reading)
+                self._reading = f"etcd: {error}"
+                raise
+            self._reading = None
+            self._endpoints.remove(endpoint)
+            self._endpoints.insert(0, endpoint)
+            return result
+
+        try:
+            async with asyncio.timeout(ETCD_READS_S):
+                return await first_answer(
+                    self._endpoints, ask, beside_s=ETCD_BESIDE_S, again_s=ETCD_READ_AGAIN_S, gives_up=False
+                )
+        except TimeoutError as error:
+            raise EtcdUnavailable(self._reading) from error
 
     async def change(self, compares: Sequence[Part], parts: Sequence[Part], otherwise: Sequence[Part] = ()) -> Result:
         """Do all of `parts` if every compare holds, else `otherwise`. Raises EtcdUnavailable or EtcdUnknown."""
@@ -154,7 +159,7 @@ class Etcd:
                 result = await _ask(endpoint, body, ETCD_WRITE_S)
             except PeerRefused as error:
                 self._writing = self._failed(endpoint, error)  # nothing was sent: the next one may have it
-            except (PeerError, _Refused) as error:
+            except PeerError as error:
                 self._writing = self._failed(endpoint, error)
                 is_definite = isinstance(error, _Refused) and error.status == httpx.codes.BAD_REQUEST
                 raise (EtcdUnavailable if is_definite else EtcdUnknown)(self._writing) from error
@@ -167,38 +172,30 @@ class Etcd:
         """Forget what no read at this revision or a later one would see. It is only tried."""
         try:
             _ = await self._endpoints[0].post("/v3/kv/compaction", _json({"revision": str(revision)}), 10.0)
-        except (PeerError, _Refused) as error:  # another catalog may have done so already
+        except PeerError as error:  # another catalog may have done so already
             log.debug("etcd's history was not compacted", reason=str(error))
 
     def _failed(self, endpoint: "_Endpoint", error: Exception) -> str:
-        """Ask the others before this node is asked again; one that is there, before one that is gone."""
-        is_gone = isinstance(error, (PeerRefused, PeerSilent))
-        endpoint.doubt = MOST_DOUBT if is_gone else min(endpoint.doubt + 1, MOST_DOUBT)
+        """Ask the others before this node is asked again."""
         self._endpoints.remove(endpoint)
         self._endpoints.append(endpoint)
-        self._endpoints.sort(key=lambda each: each.doubt)
         return f"etcd: {error}"
 
 
-class _Refused(Exception):
-    """A node answered with an error. status: of HTTP; code: gRPC's."""
+class _Refused(PeerAnswered):
+    """A node answered with an error. code: gRPC's."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
-        self.status = status
+        super().__init__(status, message)
         self.code = code
-        super().__init__(message)
 
 
 class _Endpoint(Peer):
-    """One node. doubt: how often it failed since it answered last; at its most when it is gone."""
-
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
-        super().__init__(client, url)
-        self.doubt = 0
+    """One node."""
 
     async def post(self, path: str, body: bytes, timeout_s: float) -> Part:
         """The answer. Raises PeerError or _Refused; an answer that is none counts as a broken connection."""
-        reply = await self.unless_silent(self._reply("POST", path, body, timeout_s), "/version", ETCD_SILENT_S)
+        reply = await self._reply("POST", path, body, timeout_s)
         try:
             answer = json.loads(reply.content)
             if reply.status == httpx.codes.OK:
@@ -213,7 +210,6 @@ class _Endpoint(Peer):
 
 async def _ask(endpoint: _Endpoint, body: bytes, timeout_s: float) -> Result:
     answer = await endpoint.post("/v3/kv/txn", body, timeout_s)
-    endpoint.doubt = 0
     reads = [each["response_range"] for each in answer.get("responses", []) if "response_range" in each]
     return Result(
         bool(answer.get("succeeded")),

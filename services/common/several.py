@@ -4,26 +4,30 @@ Everybody prefers the first address that works, so that those behind them seldom
 or cannot serve is passed over, and tried again after a pause that grows; the try is made by one short call, and never
 by one that has much time to lose. What holds here:
 
-- A call goes on to the next address only when the one before certainly did nothing (a refused connection, a 503), or
-  when it is a mere question (a GET). A message whose outcome is unknown is the caller's to repeat.
+- A message goes on to the next address only when the one before certainly did nothing (a refused connection, a 503).
+  One whose outcome is unknown is the caller's to repeat.
+- A mere question (a GET) is put to the next address also when the one before has failed, and beside one that is silent.
 - When nobody could answer, an indefinite failure outweighs a definite one.
 - One that works on a message for long is asked whether it lives. One that does not say so is given up: what became of
   the message is unknown, as it would be later.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import httpx
 from pydantic import BaseModel
 
+from services.common.beside import first_answer
 from services.common.errors import Unavailable
 from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused
 
 PASSED_OVER_MIN_S = 0.5
 PASSED_OVER_MAX_S = 2.0
 SHORT_CALL_S = 1.0
-QUESTION_S = 0.5  # a question is put to the next one when it was not answered by then
-SILENT_S = 0.5  # one that has not answered a message by then is asked whether it lives, and has as long to say so
+QUESTION_S = 0.5  # a question that was not answered by then is put to the next one as well
+QUESTION_AGAIN_S = 0.1  # while one is silent, one that failed is asked again after so long
+SILENT_S = 0.25  # one that has not answered a message by then is asked whether it lives, and has as long to say so
 TRY_S = 0.4  # what one that failed before may take, while another one works
 
 
@@ -67,32 +71,72 @@ class Several(Peer):
     ) -> AnswerT:
         """See `Peer.call`; `timeout_s` is for all attempts together."""
         deadline = self._clock() + timeout_s
-        failure: PeerError | None = None
         candidates, tried = self._in_order(is_short=timeout_s <= SHORT_CALL_S)
-        for number, candidate in enumerate(candidates, 1):
+
+        async def ask(candidate: _Candidate) -> AnswerT:
             left = deadline - self._clock()
-            if failure is not None and left <= 0:
+            return await candidate.call(path, answer, message, min(left, TRY_S) if candidate is tried else left)
+
+        if message is None:
+            return await self._beside(candidates, ask)
+        return await self._in_turn(candidates, ask, deadline)
+
+    async def _in_turn(
+        self, candidates: list[_Candidate], ask: Callable[[_Candidate], Coroutine[Any, Any, AnswerT]], deadline: float
+    ) -> AnswerT:
+        """A message: to the next one only when those before certainly did nothing."""
+        failure: PeerError | None = None
+        for candidate in candidates:
+            if failure is not None and self._clock() >= deadline:
                 break
-            if message is None and number < len(candidates):
-                left = min(left, QUESTION_S)
-            if candidate is tried:
-                left = min(left, TRY_S)
             try:
-                result = await candidate.call(path, answer, message, left)
+                result = await ask(candidate)
             except PeerError as error:
                 if not _is_its_own_fault(error):
                     candidate.works()
                     raise
                 candidate.pass_over(self._clock())
-                if message is not None and not _is_definite(error):
+                if not _is_definite(error):
                     raise
-                if failure is None or _is_definite(failure):
-                    failure = error
+                failure = error
             else:
                 candidate.works()
                 return result
         assert failure is not None, "somebody was asked"
         raise failure
+
+    async def _beside(
+        self, candidates: list[_Candidate], ask: Callable[[_Candidate], Coroutine[Any, Any, AnswerT]]
+    ) -> AnswerT:
+        """A question: the first answer counts."""
+        silent: list[_Candidate] = []
+        failures: list[PeerError] = []
+
+        async def said_by(candidate: _Candidate) -> AnswerT | PeerError:
+            silent.append(candidate)
+            said: AnswerT | PeerError
+            try:
+                said = await ask(candidate)
+            except PeerError as error:
+                if _is_its_own_fault(error):
+                    silent.remove(candidate)
+                    candidate.pass_over(self._clock())
+                    failures.append(error)
+                    raise
+                said = error
+            silent.remove(candidate)
+            candidate.works()
+            for other in silent:
+                other.pass_over(self._clock())
+            return said
+
+        try:
+            said = await first_answer(candidates, said_by, beside_s=QUESTION_S, again_s=QUESTION_AGAIN_S, gives_up=True)
+        except PeerError as error:
+            raise next((each for each in failures if not _is_definite(each)), error) from error
+        if isinstance(said, PeerError):
+            raise said
+        return said
 
     def _in_order(self, *, is_short: bool) -> tuple[list[_Candidate], _Candidate | None]:
         """Those that work, in the order of their addresses; then those that failed, the one to be tried first first.

@@ -9,6 +9,7 @@ PAUSE_MIN_S = 0.02  # between attempts when nobody could serve: at first
 PAUSE_MAX_S = 0.2  # and after a few of them
 DECIDE_S = 2.5  # a leader asks again when a decision was not answered by then
 APPEND_S = 2.0  # a leader sends again when an append was not answered by then
+LOOK_EVERY_S = 0.25  # a leader sends an empty append to a follower that it has not heard of for so long
 FOLLOWER_PATIENCE_S = 0.5  # a follower that fails for so long is not waited for until it has caught up
 
 # In the background.
@@ -32,6 +33,8 @@ LEASE_AT_CATALOG_S = 1.05  # as the catalog counts, from when it was asked
 RENEW_EVERY_S = 0.25
 RENEW_AGAIN_S = 0.02  # after the answer "busy"
 SESSION_CALL_S = 0.5  # any one message about a session
+GRANTOR_S = 0.25  # a catalog that has not said its name by then is not asked for renewals
+WITHOUT_GRANTOR_S = 2.5  # no session is opened without one that was there so recently
 TELL_AGAIN_S = 0.01  # after a message to a front-end failed
 
 # At the start of the catalog.
@@ -41,10 +44,11 @@ REBUILD_AGAIN_S = 0.1  # after a replica did not answer
 # Where catalogs share etcd.
 DECIDE_ANSWER_S = 2.3  # a decision is not tried again later than so long after it was asked for
 CONFLICT_PAUSE_S = 0.02  # at most, times the conflicts after the first, before a decision is tried again
-ETCD_SILENT_S = 0.2  # a node that has not answered by then is asked whether it is there, and has as long to say so
-ETCD_READ_S = 0.5  # a read is put to the next node when it was not answered by then
+ETCD_BESIDE_S = 0.2  # when a read was not answered by then, the next node is asked beside
+ETCD_READ_S = 0.5  # and the same node once more after so long
+ETCD_READ_AGAIN_S = 0.05  # or so long after it failed
 ETCD_READS_S = 1.2  # and given up after so long
-ETCD_WRITE_S = 1.0  # a transaction's outcome is unknown when it was not answered by then
+ETCD_WRITE_S = 0.3  # a transaction's outcome is unknown when it was not answered by then
 ETCD_AGAIN_S = 0.2  # after etcd did not answer, where there is nothing to do but wait for it
 TELL_S = 0.5  # a front-end that has not answered an announcement by then loses its session
 KEEP_EVERY_S = 1.0  # a catalog looks after what nobody waits for: sessions that are over, reports

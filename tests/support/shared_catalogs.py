@@ -109,7 +109,7 @@ class SharedWorld:
         network = FakeNetwork()
         for url in self.etcd:
             network.serve(url, self._services[url])
-        return Etcd(make_client(Runtime(transport=lambda: network)), self.etcd, FakeClock())
+        return Etcd(make_client(Runtime(transport=lambda: network)), self.etcd)
 
     async def saved(self) -> Loaded:
         """What a new catalog would find."""
