@@ -34,7 +34,7 @@ def create_app(settings: OrderSettings, runtime: Runtime, secret: str) -> FastAP
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with client:
-            async with background(runtime, replica.log.run(), replica.follower.run()):
+            async with background(runtime, replica.log.run(), replica.follower.run(), replica.watch()):
                 yield
             await replica.close()
 

@@ -1,5 +1,6 @@
 """One replica as a whole: log, follower, leader and queries put together."""
 
+import asyncio
 from collections.abc import Mapping
 
 from services.common.http import Peer
@@ -11,6 +12,7 @@ from services.common.models import (
     TradesRequest,
 )
 from services.common.runtime import Runtime
+from services.common.timing import LOOK_EVERY_S
 from services.order.follower import Follower
 from services.order.leader import Leader
 from services.order.log import OrderLog
@@ -34,13 +36,22 @@ class Replica:
         self._runtime = runtime
         self.replication = Replication(runtime, self.log, others, self.follower.link.refresh)
         self.leader = Leader(runtime, self.log, self.follower.link, self.replication)
-        self._selected_by: dict[str, int] = {}  # front-end to the leader it selected: only shown, nothing depends on it
+        self._selected_by: dict[
+            str, int
+        ] = {}  # front-end to the leader it selected: nothing that matters depends on it
 
     async def close(self) -> None:
         """Stop leading, then let go of the disk."""
         await self.leader.close()
         await self.replication.close()
         await self.log.close()
+
+    async def watch(self) -> None:
+        """In the background: while some front-end takes this replica for leader, look at the followers."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._is_leader:
+                self.replication.look()
 
     def missing(self) -> str | None:
         """What is missing before this replica can do its job, in words."""
@@ -57,11 +68,15 @@ class Replica:
         return ReplicaStatus(
             replica_id=self.id,
             generation=self.log.generation,
-            role="leader" if self.id in self._selected_by.values() else "follower",
+            role="leader" if self._is_leader else "follower",
             level=link.is_level,
             level_age=link.level_age,
             head=self.log.fsynced_head,
         )
+
+    @property
+    def _is_leader(self) -> bool:
+        return self.id in self._selected_by.values()
 
     def generation(self) -> GenerationAnswer:
         """The generation, None before the first, and the stocks that the bazaar began with."""

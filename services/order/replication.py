@@ -10,6 +10,7 @@ may be the one that was declared lost. It is waited for until the catalog has an
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from services.common.background import ends_process
@@ -19,7 +20,7 @@ from services.common.http import Peer, PeerError, PeerGone
 from services.common.logs import get_log
 from services.common.models import AppendAnswer, AppendRequest, Head
 from services.common.runtime import Runtime
-from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S, REQUEST_S
+from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S, LOOK_EVERY_S, REQUEST_S
 from services.order.log import OrderLog
 from services.order.watermark import Watermark
 
@@ -60,29 +61,41 @@ class FollowerLink:
         self._head: Head | None = None  # its last answered head, when that is part of our log
         self._rests_until = 0.0
         self._is_disputed = False  # it says that this log is wrong, and the catalog has not said otherwise since
-        self._trips: Batcher[int, None] = Batcher(self._bring, max_batch=10_000)
+        self._heard_at = runtime.monotonic()
+        self._trips: Batcher[tuple[int, float], None] = Batcher(self._bring, max_batch=10_000)
         self._last: tuple[int, asyncio.Future[None]] | None = None  # the last push, and when its trip is over
 
     def push(self, position: int) -> None:
         """Begin to bring the follower to `position`, unless that is under way. Nobody waits for the trip itself."""
         if self._last is None or self._last[0] < position or self._last[1].done():
-            self._last = position, self._trips.enqueue(position)
+            self._last = position, self._trips.enqueue((position, -math.inf))
+
+    def look(self) -> None:
+        """See whether the follower is there, unless it was heard of lately.
+
+        So the trades that come after the loss of a host do not wait for it one after the other: for the catalog and the
+        cache there, and then for the follower.
+        """
+        if self.is_awaited and self._heard_at < self._runtime.monotonic() - LOOK_EVERY_S:
+            sent = 0 if self._last is None else self._last[0]
+            _ = self._trips.enqueue((sent, self._runtime.monotonic()))
 
     async def close(self) -> None:
         """Stop sending."""
         await self._trips.close()
 
-    async def _bring(self, positions: Sequence[int]) -> list[None]:
+    async def _bring(self, wanted: Sequence[tuple[int, float]]) -> list[None]:
         with ends_process(self._runtime):  # nobody waits for a trip, so nobody else would see why it failed
-            await self._bring_to(max(positions))
-        return [None] * len(positions)
+            positions, moments = zip(*wanted, strict=True)
+            await self._bring_to(max(positions), max(moments))
+        return [None] * len(wanted)
 
-    async def _bring_to(self, target: int) -> None:
-        """Send until its head covers `target`, or it must not be waited for."""
+    async def _bring_to(self, target: int, since: float) -> None:
+        """Send until its head covers `target` and it was heard of after `since`, or it must not be waited for."""
         began = self._runtime.monotonic()
         if began < self._rests_until:
             return
-        while self.position < target:
+        while self.position < target or self._heard_at < since:
             if self._is_disputed and await self._confirm():
                 self._is_disputed = False
             left = began + FOLLOWER_PATIENCE_S - self._runtime.monotonic()
@@ -125,7 +138,8 @@ class FollowerLink:
         await self._runtime.point("order.append.before_send")
         began = self._runtime.monotonic()
         answer = await self._peer.call("/append", AppendAnswer, request, timeout_s=timeout_s)
-        self.append_seconds.add(self._runtime.monotonic() - began)
+        self._heard_at = self._runtime.monotonic()
+        self.append_seconds.add(self._heard_at - began)
         self.append_entries.add(len(request.entries))
         await self._runtime.point("order.append.answered")
         if answer.outcome in {"diverged", "other_generation"} or answer.generation != self._log.generation:
@@ -170,6 +184,11 @@ class Replication:
         for link in self._links:
             link.push(self._log.head.position)
         self._update()
+
+    def look(self) -> None:
+        """See which followers are there."""
+        for link in self._links:
+            link.look()
 
     def is_everywhere(self, position: int) -> bool:
         """Whether every follower, waited for or not, has answered that it has everything up to `position`."""
