@@ -18,10 +18,11 @@ NOT_REACHED = "the catalog does not reach etcd; this request was not executed, t
 
 @dataclass(frozen=True)
 class Record:
-    """One session. revision: which one changed it last."""
+    """One session. grantors: who must renew its lease, all of them. revision: which one changed it last."""
 
     id: str
     url: str
+    grantors: tuple[str, ...]
     is_revoked: bool
     revision: int
 
@@ -46,9 +47,10 @@ class SessionRecords:
     def _record(self, found: KeyValue) -> Record:
         fields = json.loads(found.value)
         session_id = bytes.fromhex(found.key.removeprefix(self._keys.sessions)).decode()
-        return Record(session_id, fields["url"], fields["revoked"], found.mod_revision)
+        grantors = tuple(fields.get("grantors", ()))  # a catalog of an earlier release wrote none
+        return Record(session_id, fields["url"], grantors, fields["revoked"], found.mod_revision)
 
-    async def add(self, session_id: str, url: str) -> int | None:
+    async def add(self, session_id: str, url: str, grantors: Sequence[str]) -> int | None:
         """Make a session live; gives the head's position at that very moment, None when the id was used.
 
         From then on no commit succeeds that was prepared without it: see `EtcdStore.commit`. Raises Unavailable when
@@ -56,7 +58,7 @@ class SessionRecords:
         """
         key = self._keys.session(session_id)
         compares = [self._root.stands, is_at(key, 0)]
-        parts = [put(key, _value(url, is_revoked=False)), get(self._keys.head)]
+        parts = [put(key, _value(url, grantors, is_revoked=False)), get(self._keys.head)]
         try:
             result = await self._etcd.change(compares, parts)
         except (EtcdUnavailable, EtcdUnknown) as error:
@@ -69,7 +71,8 @@ class SessionRecords:
         key = self._keys.session(record.id)
         compares = [self._root.stands, is_at(key, record.revision)]
         try:
-            result = await self._etcd.change(compares, [put(key, _value(record.url, is_revoked=True))])
+            value = _value(record.url, record.grantors, is_revoked=True)
+            result = await self._etcd.change(compares, [put(key, value)])
         except EtcdUnavailable as error:
             raise Unavailable(NOT_REACHED) from error
         except EtcdUnknown:
@@ -87,5 +90,5 @@ class SessionRecords:
                 raise Unavailable(NOT_REACHED) from error
 
 
-def _value(url: str, *, is_revoked: bool) -> bytes:
-    return dump({"url": url, "revoked": is_revoked})
+def _value(url: str, grantors: Sequence[str], *, is_revoked: bool) -> bytes:
+    return dump({"url": url, "grantors": grantors, "revoked": is_revoked})

@@ -75,6 +75,8 @@ class Sessions:
     expired: how many did not answer an announcement until their lease was over.
     """
 
+    grantor = ""  # there is no other one
+
     def __init__(
         self,
         runtime: Runtime,
@@ -98,7 +100,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._live)
 
-    async def open(self, session_id: str, url: str) -> int | None:
+    async def open(self, session_id: str, url: str, grantors: Sequence[str] = ()) -> int | None:
         """Open a session once and give its floor, a position; None when it is not, or no longer, wanted.
 
         The front-end is called back first: only it knows whether this is its opening or an old copy of it.

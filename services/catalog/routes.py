@@ -52,7 +52,7 @@ def add_routes(app: FastAPI, catalog: Catalog) -> None:
     async def open_session(request: Request) -> SessionAnswer:
         message = await read_message(request, SessionRequest)
         generation, sessions = catalog.sessions()
-        floor = await sessions.open(message.session, message.url)
+        floor = await sessions.open(message.session, message.url, message.grantors)
         if floor is None:
             return SessionAnswer(generation=generation, outcome="no_session", floor=0)
         return SessionAnswer(generation=generation, outcome="opened", floor=floor)
@@ -62,7 +62,9 @@ def add_routes(app: FastAPI, catalog: Catalog) -> None:
         message = await read_message(request, SessionRequest)
         generation, sessions = catalog.sessions()
         outcome = RENEWAL[await sessions.renew(message.session)]
-        return message_response(SessionAnswer(generation=generation, outcome=outcome, floor=0))
+        return message_response(
+            SessionAnswer(generation=generation, outcome=outcome, floor=0, grantor=sessions.grantor)
+        )
 
     @app.post("/sessions/end")
     async def end_session(request: Request) -> SessionAnswer:

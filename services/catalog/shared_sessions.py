@@ -8,13 +8,17 @@ What `services.catalog.invalidation` promises holds here as well, by other means
 - A session's key is written before its opening is answered. A commit names the revision of the sessions that it told,
   and fails when one was opened after: so every session is told of every commit after its opening, and its floor is the
   head at the moment in which its key was written.
-- Whoever hangs, and renews its session all the same, is revoked after half a second: trades wait for a bounded time.
-  Whom only another catalog reaches opens the next session there at once, and the decision is left to that catalog.
+- A session names its *grantors*, when it has several catalogs to ask: its lease is renewed only when each of them has
+  renewed it. So each of them counts the lease by its own clock, from the last renewal that it granted, as the only
+  catalog does. It waits for nobody who fell silent before, also when etcd can say nothing new for a while.
+- Any other catalog, one that started later say, has to revoke. Whoever hangs, and renews its session all the same, is
+  revoked after half a second: trades wait for a bounded time. Whom only another catalog reaches opens the next session
+  there at once, and the decision is left to that catalog.
 - "Not my session" is final, since ids are never used again; a refused connection says the same on loopback.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from services.catalog.etcd_sessions import NOT_REACHED, Record, SessionRecords
@@ -47,6 +51,7 @@ class SharedSessions:
         keep: Callable[[], Awaitable[None]],
     ) -> None:
         self.expired = 0
+        self.grantor = f"{runtime.random.getrandbits(64):016x}"
         self._runtime = runtime
         self._connect = connect
         self._generation = generation
@@ -61,26 +66,32 @@ class SharedSessions:
     def __len__(self) -> int:
         return sum(1 for record in self._records.known.values() if not record.is_revoked)
 
-    async def open(self, session_id: str, url: str) -> int | None:
+    async def open(self, session_id: str, url: str, grantors: Sequence[str]) -> int | None:
         """See `SessionBook.open`. Raises Unavailable."""
         if not 0 < len(session_id) <= MAX_ID_LENGTH:
             return None
+        await self._refresh()  # a record may reach an etcd whose answers do not reach us: all would wait for nobody
         if len(self._records.known) >= MAX_SESSIONS:
             raise Unavailable("too many sessions are open")
         if not await confirms(self._connect(url), session_id):
             return None
         await self._runtime.point("etcd.session.confirmed")
-        floor = await self._records.add(session_id, url)
+        floor = await self._records.add(session_id, url, grantors)
         with suppress(Unavailable):
             await self._refresh()  # for our own next decision; another catalog's finds out when it fails
         return floor
 
     async def renew(self, session_id: str) -> bool | None:
-        """See `SessionBook.renew`. Raises Unavailable."""
+        """See `SessionBook.renew`; only a grantor is ever busy. Raises Unavailable."""
+        asked_at = self._runtime.monotonic()
         await self._refresh()
         record = self._records.known.get(session_id)
         if record is None or record.is_revoked or session_id in self._over:
             return None
+        session = self._session(record)
+        if self._grants(record) and session.unanswered:
+            return False
+        session.lease_until = max(session.lease_until, asked_at + LEASE_AT_CATALOG_S)
         self._heard_at[session_id] = self._runtime.monotonic()
         return True
 
@@ -126,7 +137,10 @@ class SharedSessions:
         if record.is_revoked:
             await self._wait_out(record.id)
             return False
-        if await self._tell(record, change):
+        if self._grants(record):
+            await self._tell_while_leased(record, change)
+            return False
+        if await self._tell(record, change, self._runtime.monotonic() + TELL_S):
             return False
         if not may_revoke:
             raise Unavailable("a front-end opens sessions that this catalog cannot tell of changes; ask another one")
@@ -137,10 +151,26 @@ class SharedSessions:
             await self._wait_out(record.id)
         return True
 
-    async def _tell(self, record: Record, change: Mapping[str, int]) -> bool:
+    def _grants(self, record: Record) -> bool:
+        """Whether this process counts the lease of a session by itself."""
+        return self.grantor in record.grantors
+
+    async def _tell_while_leased(self, record: Record, change: Mapping[str, int]) -> None:
+        """Tell one of ours until it has answered or its lease is over; nothing renews it meanwhile."""
+        session = self._session(record)
+        session.unanswered += 1
+        try:
+            if not await self._tell(record, change, session.lease_until):
+                log.warning("a front-end did not answer until its lease was over", session=record.id)
+                self.expired += 1
+                self._over.add(record.id)
+                await self._runtime.point("etcd.session.outlasted")
+        finally:
+            session.unanswered -= 1
+
+    async def _tell(self, record: Record, change: Mapping[str, int], until: float) -> bool:
         """Tell a front-end until it has answered; False when it has not in time."""
         session = self._session(record)
-        until = self._runtime.monotonic() + TELL_S
         while (left := until - self._runtime.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left):
@@ -173,9 +203,11 @@ class SharedSessions:
         self._over.add(session_id)
 
     def _session(self, record: Record) -> Session:
+        """A session as this process tells it. Its first lease is over a lease after this process knew of it."""
         session = self._sessions.get(record.id)
         if session is None:
-            session = Session(record.id, self._connect(record.url), self._generation, lease_until=0.0)
+            until = self._runtime.monotonic() + LEASE_AT_CATALOG_S
+            session = Session(record.id, self._connect(record.url), self._generation, until)
             self._sessions[record.id] = session
         return session
 
@@ -190,7 +222,11 @@ class SharedSessions:
         self._over &= known.keys()
         now = self._runtime.monotonic()
         for record in known.values():
-            if record.is_revoked and now >= self._revoked_at.setdefault(record.id, now) + LEASE_AT_CATALOG_S:
+            if record.is_revoked:
+                is_over = now >= self._revoked_at.setdefault(record.id, now) + LEASE_AT_CATALOG_S
+            else:
+                is_over = self._grants(record) and now >= self._session(record).lease_until
+            if is_over:
                 self._over.add(record.id)
         if self._over:
             await self._records.remove(sorted(self._over))
@@ -201,6 +237,7 @@ class SharedSessions:
     async def _probe(self, record: Record) -> None:
         """Ask a front-end that was not heard of for long whether it has this session; end it when nobody is there."""
         silent_s = self._runtime.monotonic() - self._heard_at.setdefault(record.id, self._runtime.monotonic())
-        if silent_s >= PROBE_AFTER_S and not await self._tell(record, {}) and silent_s >= SILENT_S:
+        until = self._runtime.monotonic() + TELL_S
+        if silent_s >= PROBE_AFTER_S and not await self._tell(record, {}, until) and silent_s >= SILENT_S:
             log.warning("a front-end is silent, its session is revoked", session=record.id)
             _ = await self._revoke(record)

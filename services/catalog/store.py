@@ -1,6 +1,6 @@
 """What is durable of the catalog, as an interface: embedded in this process, or shared by any number of catalogs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -36,16 +36,20 @@ class Saved:
 class SessionBook(Protocol):
     """The front-ends' sessions; see `services.catalog.invalidation`.
 
-    expired: how many did not answer an announcement until they were over.
+    expired: how many did not answer an announcement until they were over. grantor: see CatalogStatus.
     """
 
     expired: int
+    grantor: str
 
     def __len__(self) -> int:
         """How many are live, as far as this process knows."""
 
-    async def open(self, session_id: str, url: str) -> int | None:
-        """Open a session once and give its floor, a position; None when it is not, or no longer, wanted."""
+    async def open(self, session_id: str, url: str, grantors: Sequence[str]) -> int | None:
+        """Open a session once and give its floor, a position; None when it is not, or no longer, wanted.
+
+        grantors: a lease of it is renewed only when each of these catalogs has renewed it.
+        """
 
     async def renew(self, session_id: str) -> bool | None:
         """Renew a lease: True when done, False when an announcement is unanswered, None when there is no such lease."""

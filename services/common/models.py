@@ -13,6 +13,7 @@ MAX_STOCK = 10**15
 MAX_NUMBER = 2**63 - 1
 MAX_ENTRIES = 1_000
 MAX_TRADES = 1_000
+MAX_GRANTORS = 16
 
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 KEY_PATTERN = r"^[!-~]{1,64}$"
@@ -262,33 +263,45 @@ class ReplicaStatus(Message):
 
 
 class CatalogStatus(Message):
-    """What the catalog says of itself; generation None while it is starting."""
+    """What the catalog says of itself; generation None while it is starting.
+
+    grantor: what a session calls this process, new with every start; empty where no other catalog decides.
+    """
 
     generation: int | None
     base: int
     head: Head | None
     sessions: int
+    grantor: str = ""
 
 
 # Front-end and catalog: the cache's sessions.
 
 
 class SessionRequest(Message):
-    """A front-end opens, renews or ends its session; `url` is where its internal listener is."""
+    """A front-end opens, renews or ends its session; `url` is where its internal listener is.
+
+    grantors: when it opens one, the catalogs that it will ask for each renewal.
+    """
 
     session: str
     url: str
+    grantors: list[str] = Field(default=[], max_length=MAX_GRANTORS)
 
 
 SessionOutcome = Literal["opened", "renewed", "busy", "no_session", "ended"]
 
 
 class SessionAnswer(Message):
-    """opened and renewed count from before the request was sent; busy: not renewed, ask again soon."""
+    """opened and renewed count from before the request was sent; busy: not renewed, ask again soon.
+
+    grantor: who says so; see CatalogStatus.
+    """
 
     generation: int
     outcome: SessionOutcome
     floor: int
+    grantor: str = ""
 
 
 class InvalidateRequest(Message):

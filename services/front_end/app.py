@@ -39,6 +39,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
     metrics = Metrics()
     client = make_client(runtime, {SECRET_HEADER: secret})
     catalog = service_at(client, settings.catalog, runtime.monotonic)
+    catalogs = [Peer(client, url) for url in settings.catalog]
     cache = Cache(settings.cache_size, runtime.monotonic)
     peers = {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()}
     replicas = Replicas(settings.name, peers, runtime)
@@ -46,7 +47,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
         name=settings.name,
         runtime=runtime,
         cache=cache,
-        keeper=SessionKeeper(cache, catalog, settings.internal_url, runtime),
+        keeper=SessionKeeper(cache, catalog, catalogs, settings.internal_url, runtime),
         stocks=Stocks(cache, catalog, runtime),
         replicas=replicas,
         forwarder=Forwarder(replicas, runtime, lambda: cache.newest_generation, max_trades=settings.max_trades),

@@ -54,7 +54,7 @@ class FrontEnd:
             return "the catalog has not told the stocks yet"
         if self.replicas.leader is None:
             return "there is no leader"
-        if self.cache.is_on and not self.cache.is_live():
+        if self.cache.is_on and not (self.cache.is_live() or self.keeper.is_deferring):
             return "the cache has no session at the catalog"
         return None
 
