@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from services.catalog.etcd import delete
-from services.common.models import CatalogStatus, Stock, StocksAnswer
+from services.common.models import CatalogStatus, SessionRequest, Stock, StocksAnswer
 from services.common.timing import COMPACT_EVERY_S, LEASE_AT_CATALOG_S, PROBE_AFTER_S, SILENT_S, TELL_S
 from tests.support.catalog_entries import buy, head_of, request, sell
-from tests.support.catalog_world import Gate, in_catalog_time, turns
+from tests.support.catalog_front_end import CacheHolder
+from tests.support.catalog_world import Gate, Process, in_catalog_time, turns
 from tests.support.etcd_calls import TXN
 from tests.support.etcd_requests import Range
 from tests.support.fake_network import Fault
@@ -325,6 +326,122 @@ async def test_a_session_that_another_catalog_revoked_is_waited_for_from_when_th
         await deciding
         assert [entry.key for entry in told.entries] == ["b"]
     await one_sequence(world)
+
+
+async def open_at(world: SharedWorld, holder: CacheHolder, *catalogs: Process) -> None:
+    """Open a session that names these catalogs as its grantors, and have each renew it once."""
+    grantors = [(await each.call("/status", CatalogStatus)).grantor for each in catalogs]
+    assert len(set(grantors)) == len(catalogs)
+    assert (await catalogs[0].session("open", holder, grantors=grantors)).outcome == "opened"
+    for each, grantor in zip(catalogs, grantors, strict=True):
+        said = await each.session("renew", holder)
+        assert (said.outcome, said.grantor) == ("renewed", grantor)
+
+
+@in_catalog_time
+async def test_a_grantor_waits_for_a_lease_that_it_counted_itself(tmp_path: Path) -> None:
+    """Whoever fell silent a while ago is not waited for any more, and nothing is asked of etcd for that."""
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+        await open_at(world, holder, one, other)
+        began = world.place("b").clock()
+        world.place("b").network.fault(holder.url, "hangs")
+        await asyncio.sleep(LEASE_AT_CATALOG_S - 0.3)
+        assert (await one.session("renew", holder)).outcome == "renewed", "which is no lease without the other one"
+        await other.trade(world.leader, buy("a"))
+        assert world.place("b").clock() - began == pytest.approx(LEASE_AT_CATALOG_S, abs=0.02)
+        assert other.catalog.expired_sessions == 1
+        assert (await other.session("renew", holder)).outcome == "no_session"
+        await until(lambda: not keys(world, "/sessions/"))
+    await one_sequence(world)
+
+
+@in_catalog_time
+async def test_a_lease_is_over_by_the_time_etcd_can_be_asked_again(tmp_path: Path) -> None:
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+        await open_at(world, holder, one, other)
+        world.place("b").etcd("hangs")
+        world.place("b").network.fault(holder.url, "hangs")
+        await asyncio.sleep(1.5)
+        world.place("b").etcd(None)
+        began = world.place("b").clock()
+        await other.trade(world.leader, buy("a"))
+        assert world.place("b").clock() - began < 0.1
+    await one_sequence(world)
+
+
+@in_catalog_time
+async def test_a_grantor_is_busy_while_a_front_end_has_not_answered(tmp_path: Path) -> None:
+    """H11 for grantors: else one that hangs, and renews, would be waited for without an end."""
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    gate = Gate()
+    async with world.running("a") as one, world.running("b") as other:
+        await open_at(world, holder, one, other)
+        holder.before["/invalidate"] = gate
+        began = world.place("a").clock()
+        deciding = asyncio.create_task(one.trade(world.leader, buy("a")))
+        await gate.reached.wait()
+        while not deciding.done():
+            assert (await other.session("renew", holder)).outcome == "renewed"
+            assert (await one.session("renew", holder)).outcome in {"busy", "no_session"}
+            await asyncio.sleep(0.05)
+        await deciding
+        assert world.place("a").clock() - began == pytest.approx(LEASE_AT_CATALOG_S, abs=0.06)
+        assert (await one.session("renew", holder)).outcome == "no_session"
+        gate.open()
+    await one_sequence(world)
+
+
+@in_catalog_time
+async def test_a_catalog_that_is_no_grantor_revokes_a_session(tmp_path: Path) -> None:
+    """It was started later, say: it knows nothing of the lease."""
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+        await open_at(world, holder, one)
+        world.place("b").network.fault(holder.url, "hangs")
+        began = world.place("b").clock()
+        await other.trade(world.leader, buy("a"))
+        assert world.place("b").clock() - began >= TELL_S + LEASE_AT_CATALOG_S - 0.01
+        assert (await one.session("renew", holder)).outcome == "no_session"
+    await one_sequence(world)
+
+
+@in_catalog_time
+async def test_a_session_of_a_grantor_is_forgotten_when_nobody_renews_it(tmp_path: Path) -> None:
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+        await open_at(world, holder, one, other)
+        await until(lambda: not keys(world, "/sessions/"))
+        assert (await one.session("renew", holder)).outcome == "no_session"
+
+
+@in_catalog_time
+async def test_a_catalog_has_no_name_for_sessions_while_it_cannot_renew_them(tmp_path: Path) -> None:
+    world = SharedWorld(tmp_path)
+    async with world.running("a") as one:
+        assert (await one.call("/status", CatalogStatus)).grantor
+        world.place("a").etcd("hangs")
+        await asyncio.sleep(5)
+        assert not (await one.call("/status", CatalogStatus)).grantor
+
+
+@in_catalog_time
+async def test_no_session_is_written_by_a_catalog_that_hears_nothing_of_etcd(tmp_path: Path) -> None:
+    """What it sends arrives: everybody else would have to give up a session that nobody has."""
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one:
+        world.place("a").etcd("does_then_resets")
+        message = SessionRequest(session="session-1", url=holder.url)
+        response = await one.client.post("/sessions/open", json=message.model_dump())
+        assert response.status_code == 503
+        assert keys(world, "/sessions/") == []
 
 
 @in_catalog_time

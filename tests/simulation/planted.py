@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from services.catalog import etcd_rebuild, etcd_store, rebuild, shared_sessions
+from services.catalog import etcd_rebuild, etcd_store, rebuild
 from services.catalog.attempt import Attempt
 from services.catalog.catalog import Catalog
 from services.catalog.etcd import Etcd, EtcdUnavailable, EtcdUnknown, is_at
@@ -21,8 +21,10 @@ from services.catalog.inventory import Inventory
 from services.catalog.shared_sessions import SharedSessions
 from services.common.database import Database
 from services.common.models import Entry
+from services.common.timing import LEASE_AT_CATALOG_S
 from services.front_end import forwarder as forwarding
 from services.front_end.cache import Cache
+from services.front_end.session import SessionKeeper
 from services.order import catalog_link, log, replication
 from services.order.leader import Leader, Pending
 from services.order.log import OrderLog
@@ -361,9 +363,50 @@ def reads_from_memory() -> Iterator[None]:
 def renewed_from_memory() -> Iterator[None]:
     async def renew(self: SharedSessions, session_id: str) -> bool | None:
         record = self._records.known.get(session_id)
-        return None if record is None or record.is_revoked else True
+        if record is None or record.is_revoked:
+            return None
+        self._session(record).lease_until = self._runtime.monotonic() + LEASE_AT_CATALOG_S
+        return True
 
     with patch.object(SharedSessions, "renew", renew):
+        yield
+
+
+@bug("a grantor renews a lease although its announcement is unanswered", on_etcd=True)
+def renewed_while_unanswered() -> Iterator[None]:
+    renew = SharedSessions.renew
+
+    async def careless(self: SharedSessions, session_id: str) -> bool | None:
+        return await renew(self, session_id) is not None or None
+
+    with patch.object(SharedSessions, "renew", careless):
+        yield
+
+
+@bug("a grantor takes the lease that it has not renewed yet for one that is over", on_etcd=True)
+def first_lease_not_counted() -> Iterator[None]:
+    session = SharedSessions._session
+
+    def careless(self: SharedSessions, record: Any) -> Session:
+        is_new = record.id not in self._sessions
+        made = session(self, record)
+        if is_new:
+            made.lease_until = 0.0
+        return made
+
+    with patch.object(SharedSessions, "_session", careless):
+        yield
+
+
+@bug("a lease is renewed as soon as one of its grantors has renewed it", on_etcd=True)
+def one_grantor_is_enough() -> Iterator[None]:
+    async def renew(self: SessionKeeper, session_id: str) -> Any:
+        asked = (self._call(peer, "renew", session_id) for peer in self._grantors.values())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        renewed = [each for each in answers if not isinstance(each, BaseException) and each.outcome == "renewed"]
+        return renewed[0] if renewed else await self._call(self._catalog, "renew", session_id)
+
+    with patch.object(SessionKeeper, "_renew", renew):
         yield
 
 
@@ -389,11 +432,11 @@ def given_up_and_not_revoked() -> Iterator[None]:
 def silence_is_consent() -> Iterator[None]:
     tell = SharedSessions._tell
 
-    async def careless(self: SharedSessions, record: Any, change: Any) -> bool:
-        await tell(self, record, change)
+    async def careless(self: SharedSessions, record: Any, change: Any, until: float) -> bool:
+        await tell(self, record, change, min(until, self._runtime.monotonic() + 0.05))
         return True
 
-    with patch.object(SharedSessions, "_tell", careless), patch.object(shared_sessions, "TELL_S", 0.05):
+    with patch.object(SharedSessions, "_tell", careless):
         yield
 
 
@@ -401,8 +444,8 @@ def silence_is_consent() -> Iterator[None]:
 def no_floor_at_the_opening() -> Iterator[None]:
     add = SessionRecords.add
 
-    async def careless(self: SessionRecords, session_id: str, url: str) -> int | None:
-        return None if await add(self, session_id, url) is None else 0
+    async def careless(self: SessionRecords, session_id: str, url: str, grantors: Any) -> int | None:
+        return None if await add(self, session_id, url, grantors) is None else 0
 
     with patch.object(SessionRecords, "add", careless):
         yield

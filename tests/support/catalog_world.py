@@ -144,9 +144,11 @@ class Process:
     async def quantity(self, name: str = "GameStart") -> int:
         return (await self.call(f"/stocks/{name}", StockAnswer)).stock.quantity
 
-    async def session(self, what: str, holder: CacheHolder, session: str | None = None) -> SessionAnswer:
+    async def session(
+        self, what: str, holder: CacheHolder, session: str | None = None, grantors: Sequence[str] = ()
+    ) -> SessionAnswer:
         """Open, renew or end the session of a front-end."""
-        message = SessionRequest(session=session or holder.session or "none", url=holder.url)
+        message = SessionRequest(session=session or holder.session or "none", url=holder.url, grantors=list(grantors))
         return await self.call(f"/sessions/{what}", SessionAnswer, message)
 
 

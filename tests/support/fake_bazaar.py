@@ -19,8 +19,12 @@ from tests.support.fake_replica import FakeLog, FakeReplica
 from tests.support.fake_time import FakeClock, until
 
 SECRET = "a-secret-of-the-tests"
-CATALOG = "http://catalog:1"
+CATALOG = "http://catalog:1"  # the first, and most often the only one
 STOCKS = {"BoarCo": 100, "FishCo": 100, "GameStart": 100, "MenhirCo": 100}
+
+
+def catalog_url(number: int) -> str:
+    return f"http://catalog:{number}"
 
 
 def replica_url(replica_id: int) -> str:
@@ -28,9 +32,12 @@ def replica_url(replica_id: int) -> str:
 
 
 class FakeBazaar:
-    """All the parts; `client` speaks to the public API, `internal` to the internal one, with the secret."""
+    """All the parts; `client` speaks to the public API, `internal` to the internal one, with the secret.
 
-    def __init__(self, *, replicas: int = 3, **settings: Any) -> None:
+    catalogs: with more than one they share their sessions, and each is called a grantor of its own.
+    """
+
+    def __init__(self, *, replicas: int = 3, catalogs: int = 1, **settings: Any) -> None:
         self.clock = FakeClock()
         self.network = FakeNetwork()
         self.log = FakeLog()
@@ -44,13 +51,18 @@ class FakeBazaar:
             end_process=self.ended_with.append,
         )
         addresses = {number: replica_url(number) for number in self.replicas}
-        known: dict[str, Any] = {"catalog": CATALOG, "replicas": addresses, "cache_size": 3, **settings}
+        places = [catalog_url(number) for number in range(1, catalogs + 1)]
+        known: dict[str, Any] = {"catalog": ",".join(places), "replicas": addresses, "cache_size": 3, **settings}
         self.app: FastAPI = create_app(FrontEndSettings(**known), runtime, SECRET)
         self.front_end: FrontEnd = self.app.state.front_end
         self.client = _client(self.app)
         self.internal = _client(self.app.state.internal, {SECRET_HEADER: SECRET})
-        self.catalog = FakeCatalog(Peer(self.internal, "http://front-end"), STOCKS)
-        self.network.serve(CATALOG, self.catalog.handle)
+        self.catalogs = [FakeCatalog(Peer(self.internal, "http://front-end"), STOCKS) for _ in places]
+        self.catalog = self.catalogs[0]
+        for url, catalog in zip(places, self.catalogs, strict=True):
+            self.network.serve(url, catalog.handle)
+            if catalogs > 1:
+                catalog.shares_with(self.catalog, f"at {url}")
         for number, replica in self.replicas.items():
             self.network.serve(replica_url(number), replica.handle)
 

@@ -6,6 +6,7 @@ import httpx
 
 from services.common.http import Peer
 from services.common.models import (
+    CatalogStatus,
     Head,
     InvalidateRequest,
     SessionAnswer,
@@ -26,6 +27,7 @@ class FakeCatalog:
 
     before_answer: awaited after an answer to a look-up was made and before it is sent, so that it can come late.
     before_opened: awaited while an opening is unanswered, after the session counts as live.
+    grantor: what sessions call this process; empty when it is the only catalog.
     """
 
     def __init__(self, front_end: Peer, stocks: dict[str, int]) -> None:
@@ -34,7 +36,9 @@ class FakeCatalog:
         self.head = 0
         self.announced = 0
         self.stocks = {name: Stock(name=name, price=15_225, quantity=count) for name, count in sorted(stocks.items())}
+        self.grantor = ""
         self.live: set[str] = set()
+        self.grantors: list[list[str]] = []  # of each session opened
         self.opened: list[str] = []
         self.ended: list[str] = []
         self.renewals = 0
@@ -44,6 +48,11 @@ class FakeCatalog:
         self.before_answer: Step | None = None
         self.before_opened: Step | None = None
         self.before_renewed: Step | None = None
+
+    def shares_with(self, other: "FakeCatalog", grantor: str) -> None:
+        """Be one of several catalogs with the same sessions."""
+        self.grantor, self.live, self.opened, self.ended = grantor, other.live, other.opened, other.ended
+        self.grantors = other.grantors
 
     def commit(self, name: str, quantity: int) -> None:
         """A trade of `name` is committed; nobody is told."""
@@ -76,6 +85,9 @@ class FakeCatalog:
         if self.is_starting:
             return failure(503)
         path = request.url.path
+        if path == "/status":
+            status = CatalogStatus(generation=self.generation, base=0, head=None, sessions=0, grantor=self.grantor)
+            return answer(status)
         if path == "/stocks":
             head = Head(position=self.head, number=self.head, digest="d")
             after, limit = request.url.params.get("after", ""), int(request.url.params.get("limit", 1_000))
@@ -84,6 +96,8 @@ class FakeCatalog:
         if path.startswith("/stocks/"):
             return await self._stock(path.removeprefix("/stocks/"))
         message = SessionRequest.model_validate_json(request.content)
+        if path == "/sessions/open":
+            self.grantors.append(message.grantors)
         steps = {"/sessions/open": self._open, "/sessions/renew": self._renew, "/sessions/end": self._end}
         return answer(await steps[path](message.session))
 
@@ -119,5 +133,5 @@ class FakeCatalog:
         return self._said("ended")
 
     def _said(self, outcome: str) -> SessionAnswer:
-        said = {"generation": self.generation, "outcome": outcome, "floor": self.announced}
+        said = {"generation": self.generation, "outcome": outcome, "floor": self.announced, "grantor": self.grantor}
         return SessionAnswer.model_validate(said)

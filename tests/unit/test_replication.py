@@ -11,7 +11,7 @@ import pytest
 
 from services.common.errors import IntegrityFailure
 from services.common.models import MAX_ENTRIES, AppendAnswer, AppendOutcome, AppendRequest
-from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S
+from services.common.timing import APPEND_S, FOLLOWER_PATIENCE_S, LOOK_EVERY_S
 from services.common.transport import NotConnected
 from services.order.log import OrderLog
 from services.order.replication import REST_S, Replication
@@ -603,3 +603,50 @@ async def _disturb(made: Leading, rng: random.Random) -> None:
         rng.choice(steps)()
         await asyncio.sleep(rng.choice([0, 0, 0.01, 0.1, 0.4]))
     assert not wrong
+
+
+# Looking before it matters.
+
+
+@in_fake_time
+async def test_a_silent_follower_is_not_waited_for_when_it_was_looked_at_before(path: Path) -> None:
+    async with leading(path) as world:
+        await world.replicate()
+        world.fault(1, "hangs")
+        await asyncio.sleep(LOOK_EVERY_S + 0.01)
+        world.replication.look()
+        await asyncio.sleep(FOLLOWER_PATIENCE_S + 0.05)
+        assert not world.replication.links[0].is_awaited
+        assert await world.replicate() == NOW
+        assert world.followers[2].head == world.log.head
+
+
+@in_fake_time
+async def test_a_follower_is_not_looked_at_when_it_was_heard_of_lately(path: Path) -> None:
+    async with leading(path) as world:
+        await world.replicate()
+        asked = world.asked(1)
+        world.replication.look()
+        await world.settle()
+        assert world.asked(1) == asked
+        await asyncio.sleep(LOOK_EVERY_S + 0.01)
+        world.replication.look()
+        await world.settle()
+        assert world.asked(1) == asked + 1
+        assert world.replication.links[0].is_awaited
+
+
+@in_fake_time
+async def test_a_follower_that_answers_a_look_late_is_awaited_only_when_it_has_what_was_sent(path: Path) -> None:
+    """It fell silent with an order under way; its answer to an empty append does not make up for that order."""
+    async with leading(path) as world:
+        await world.replicate()
+        await asyncio.sleep(LOOK_EVERY_S + 0.01)
+        world.fault(1, "hangs")
+        world.replication.look()
+        assert await world.replicate() == PATIENCE
+        link = world.replication.links[0]
+        assert (link.is_awaited, link.position) == (False, 1)
+        world.fault(1, None)
+        await until(lambda: link.is_awaited)
+        assert link.position == 2

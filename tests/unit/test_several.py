@@ -145,6 +145,29 @@ async def test_a_question_goes_on_to_the_next_one_when_the_first_hangs() -> None
 
 
 @in_fake_time
+async def test_one_that_was_only_slow_may_answer_a_question_first() -> None:
+    service = Service()
+    service.network.delay(FIRST, QUESTION_S + 0.1)
+    service.network.fault(SECOND, "hangs")
+    assert await service.ask() == 1
+    assert service.asked == [FIRST]
+
+
+@in_fake_time
+async def test_one_that_cannot_answer_yet_is_asked_again_while_another_one_is_silent() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    service.status[SECOND] = 503
+    asking = asyncio.create_task(service.ask())
+    await asyncio.sleep(QUESTION_S + 0.5)
+    service.status[SECOND] = 200
+    assert await asking == 2
+    began = service.clock()
+    assert await service.ask() == 2
+    assert service.clock() == began, "and the silent one is passed over"
+
+
+@in_fake_time
 async def test_a_message_is_given_up_as_unknown_when_the_first_is_silent() -> None:
     service = Service()
     service.network.fault(FIRST, "hangs")
