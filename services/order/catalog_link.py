@@ -78,7 +78,6 @@ class CatalogLink:
             return "not_decided"
         trades = choose()
         request = self._request(trades)
-        assert not self._log.find([trade.key for trade in trades]), "a key that is in the log is not decided again"
         if not trades:
             return "decided"
         began = self._runtime.monotonic()

@@ -165,7 +165,7 @@ class Leader:
         while True:
             asked: dict[Pending, bool] = {}
             with ends_process(self._runtime):
-                result = await self._link.decide(partial(_choose, batch, asked))
+                result = await self._link.decide(partial(self._choose, batch, asked))
             if result == "decided":
                 self._replication.push()
                 return [None] * len(batch)
@@ -175,11 +175,12 @@ class Leader:
             await asyncio.sleep(pause * self._runtime.random.uniform(0.5, 1.0))
             pause = min(2 * pause, PAUSE_MAX_S)
 
-
-def _choose(batch: Sequence[Pending], asked: dict[Pending, bool]) -> list[Trade]:
-    """The trades to ask for now. From this step on they may be decided; `asked` keeps what was known before."""
-    chosen = [pending for pending in batch if pending.waiters and not pending.entry.done()]
-    asked.update((pending, pending.may_be_decided) for pending in chosen)
-    for pending in chosen:
-        pending.may_be_decided = True
-    return [pending.trade for pending in chosen]
+    def _choose(self, batch: Sequence[Pending], asked: dict[Pending, bool]) -> list[Trade]:
+        """The trades to ask for now. From this step on they may be decided; `asked` keeps what was known before."""
+        chosen = [pending for pending in batch if pending.waiters and not pending.entry.done()]
+        for pending in chosen:
+            # What the log takes leaves `_pending`, and what was in it before never came there.
+            assert self._pending.get(pending.trade.key) is pending, "a key that is in the log is not decided again"
+            asked[pending] = pending.may_be_decided
+            pending.may_be_decided = True
+        return [pending.trade for pending in chosen]

@@ -158,16 +158,6 @@ async def test_a_key_is_not_decided_twice_when_another_replica_had_it_decided_me
         assert _keys(made.log) == ["a", "b", "c"]
 
 
-@in_fake_time
-async def test_the_process_stops_rather_than_have_a_key_of_its_log_decided(path: Path) -> None:
-    chain = Chain()
-    chain.add(key="a")
-    async with linked(path, chain) as made:
-        with pytest.raises(AssertionError):
-            await made.link.decide(lambda: [make_trade("a")])
-        assert made.catalog.requests == []
-
-
 NOT_DECIDED: list[tuple[str, Instead | Fault]] = [("refused", "refuses"), ("starting", failure(503))]
 
 UNKNOWN: list[tuple[str, Instead | Fault]] = [

@@ -620,6 +620,22 @@ async def test_nothing_is_promised_and_the_process_ends_when_the_catalog_says_th
 
 
 @in_fake_time
+async def test_the_process_stops_rather_than_have_a_key_decided_that_the_log_took(path: Path) -> None:
+    async with trading(path) as made:
+        gate = asyncio.Event()
+        made.catalog.before = once(gate.wait)
+        first = made.begin("a")
+        await _pass_time()
+        second = made.begin("b")
+        await _pass_time()
+        made.leader._pending.pop("b")  # as when the log has taken it
+        gate.set()
+        assert [await first, await second] == [accepted(1), UNAVAILABLE]
+        assert made.outside.ended_with[0] == 1
+        assert made.decided == ["a"]
+
+
+@in_fake_time
 async def test_trades_go_on_when_a_generation_was_adopted_between_two_of_them(path: Path) -> None:
     async with trading(path) as made:
         assert await made.trade("a") == accepted(1)
