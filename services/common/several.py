@@ -42,7 +42,7 @@ class _Candidate:
     async def call(self, path: str, answer: type[AnswerT], message: BaseModel | None, timeout_s: float) -> AnswerT:
         """See `Peer.call`; PeerSilent where there is much time to lose, and it does not say that it lives."""
         work = self.peer.call(path, answer, message, timeout_s=timeout_s)
-        if message is None or timeout_s <= 2 * SILENT_S:
+        if message is None or timeout_s < 3 * SILENT_S:
             return await work
         return await self.peer.unless_silent(work, "/livez", SILENT_S)
 
