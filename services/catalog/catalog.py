@@ -234,11 +234,7 @@ class Catalog:
             return CatalogStatus(generation=None, base=0, head=None, sessions=0)
         inventory, sessions = self._state
         return CatalogStatus(
-            generation=inventory.generation,
-            base=inventory.base.position,
-            head=inventory.head,
-            sessions=len(sessions),
-            grantor=sessions.grantor if self.missing() is None else "",
+            generation=inventory.generation, base=inventory.base.position, head=inventory.head, sessions=len(sessions)
         )
 
     # How it comes up.

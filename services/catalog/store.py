@@ -36,7 +36,7 @@ class Saved:
 class SessionBook(Protocol):
     """The front-ends' sessions; see `services.catalog.invalidation`.
 
-    expired: how many did not answer an announcement until they were over. grantor: see CatalogStatus.
+    expired: how many did not answer an announcement until they were over. grantor: see SessionAnswer.
     """
 
     expired: int

@@ -263,16 +263,12 @@ class ReplicaStatus(Message):
 
 
 class CatalogStatus(Message):
-    """What the catalog says of itself; generation None while it is starting.
-
-    grantor: what a session calls this process, new with every start; empty where no other catalog decides.
-    """
+    """What the catalog says of itself; generation None while it is starting."""
 
     generation: int | None
     base: int
     head: Head | None
     sessions: int
-    grantor: str = ""
 
 
 # Front-end and catalog: the cache's sessions.
@@ -295,7 +291,7 @@ SessionOutcome = Literal["opened", "renewed", "busy", "no_session", "ended"]
 class SessionAnswer(Message):
     """opened and renewed count from before the request was sent; busy: not renewed, ask again soon.
 
-    grantor: who says so; see CatalogStatus.
+    grantor: what sessions call the catalog that says so, new with every start; empty where no other one decides.
     """
 
     generation: int

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from services.common.http import Peer, PeerAnswered, PeerError
 from services.common.logs import get_log
-from services.common.models import CatalogStatus, SessionAnswer, SessionOutcome, SessionRequest
+from services.common.models import SessionAnswer, SessionOutcome, SessionRequest
 from services.common.runtime import Runtime
 from services.common.timing import GRANTOR_S, RENEW_AGAIN_S, RENEW_EVERY_S, SESSION_CALL_S, WITHOUT_GRANTOR_S
 from services.front_end.cache import Cache, Session
@@ -21,6 +21,7 @@ from services.front_end.pauses import pauses
 
 log = get_log(__name__)
 
+NO_SESSION = "none"  # an id that no session has
 WORSE: tuple[SessionOutcome, ...] = ("renewed", "busy", "no_session", "opened", "ended")
 """What a grantor can answer to a renewal, the best first; the last two are no answers to that."""
 
@@ -129,7 +130,7 @@ class SessionKeeper:
         """The catalogs that could renew a session at this moment, by the names that they have in it."""
         if not self._wanted_grantors:
             return {}
-        names = await asyncio.gather(*(_name_of(peer) for peer in self._catalogs))
+        names = await asyncio.gather(*(self._name_of(peer) for peer in self._catalogs))
         found = {name: peer for name, peer in zip(names, self._catalogs, strict=True) if name}
         self._reaches_one = bool(found)
         if len(found) == self._wanted_grantors:
@@ -165,17 +166,18 @@ class SessionKeeper:
             self._cache.end(session)
         return RENEW_AGAIN_S
 
-    async def _call(self, catalog: Peer, what: str, session_id: str) -> SessionAnswer:
+    async def _name_of(self, catalog: Peer) -> str:
+        """What a session calls this catalog; empty unless it could renew one: it can tell that there is none."""
+        try:
+            return (await self._call(catalog, "renew", NO_SESSION, GRANTOR_S)).grantor
+        except PeerError:
+            return ""
+
+    async def _call(
+        self, catalog: Peer, what: str, session_id: str, timeout_s: float = SESSION_CALL_S
+    ) -> SessionAnswer:
         request = SessionRequest(session=session_id, url=self._url, grantors=list(self._grantors))
-        return await catalog.call(f"/sessions/{what}", SessionAnswer, request, timeout_s=SESSION_CALL_S)
-
-
-async def _name_of(catalog: Peer) -> str:
-    """What a session calls this catalog; empty when it does not answer, or could not renew one."""
-    try:
-        return (await catalog.call("/status", CatalogStatus, timeout_s=GRANTOR_S)).grantor
-    except PeerError:
-        return ""
+        return await catalog.call(f"/sessions/{what}", SessionAnswer, request, timeout_s=timeout_s)
 
 
 async def _has_ended(session: Session, wait: float) -> bool:

@@ -38,7 +38,7 @@ async def test_a_session_names_every_catalog_and_is_renewed_by_each() -> None:
 async def test_a_session_names_nobody_when_there_is_one_catalog() -> None:
     async with FakeBazaar().running() as bazaar:
         assert bazaar.catalog.grantors == [[]]
-        assert bazaar.network.count(FIRST, "/status") == 0
+        assert bazaar.network.count(FIRST, "/sessions/renew") == bazaar.catalog.renewals
 
 
 @pytest.mark.parametrize("says", ["busy", "starting"])

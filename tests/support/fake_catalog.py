@@ -6,7 +6,6 @@ import httpx
 
 from services.common.http import Peer
 from services.common.models import (
-    CatalogStatus,
     Head,
     InvalidateRequest,
     SessionAnswer,
@@ -85,9 +84,6 @@ class FakeCatalog:
         if self.is_starting:
             return failure(503)
         path = request.url.path
-        if path == "/status":
-            status = CatalogStatus(generation=self.generation, base=0, head=None, sessions=0, grantor=self.grantor)
-            return answer(status)
         if path == "/stocks":
             head = Head(position=self.head, number=self.head, digest="d")
             after, limit = request.url.params.get("after", ""), int(request.url.params.get("limit", 1_000))
@@ -121,7 +117,7 @@ class FakeCatalog:
         return made
 
     async def _renew(self, session: str) -> SessionAnswer:
-        self.renewals += 1
+        self.renewals += session in self.live
         made = self._said(("busy" if self.is_busy else "renewed") if session in self.live else "no_session")
         if self.before_renewed is not None:
             await self.before_renewed()
