@@ -169,9 +169,11 @@ class SessionKeeper:
     async def _name_of(self, catalog: Peer) -> str:
         """What a session calls this catalog; empty unless it could renew one: it can tell that there is none."""
         try:
-            return (await self._call(catalog, "renew", NO_SESSION, GRANTOR_S)).grantor
+            name = (await self._call(catalog, "renew", NO_SESSION, GRANTOR_S)).grantor
         except PeerError:
             return ""
+        self._reaches_one = self._reaches_one or bool(name)
+        return name
 
     async def _call(
         self, catalog: Peer, what: str, session_id: str, timeout_s: float = SESSION_CALL_S
