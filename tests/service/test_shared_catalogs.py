@@ -358,6 +358,21 @@ async def test_a_grantor_waits_for_a_lease_that_it_counted_itself(tmp_path: Path
 
 
 @in_catalog_time
+async def test_a_grantor_waits_for_a_lease_that_it_has_not_renewed_yet(tmp_path: Path) -> None:
+    """The opening is one, and another catalog has answered it."""
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+        grantors = [(await each.session("renew", holder, "none")).grantor for each in (one, other)]
+        began = world.place("b").clock()
+        assert (await one.session("open", holder, grantors=grantors)).outcome == "opened"
+        world.place("b").network.fault(holder.url, "hangs")
+        await other.trade(world.leader, buy("a"))
+        assert world.place("b").clock() - began >= LEASE_AT_CATALOG_S - 0.01
+    await one_sequence(world)
+
+
+@in_catalog_time
 async def test_a_lease_is_over_by_the_time_etcd_can_be_asked_again(tmp_path: Path) -> None:
     world = SharedWorld(tmp_path)
     holder = world.front_end()
