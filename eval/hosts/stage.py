@@ -17,9 +17,9 @@ from services.common.errors import IntegrityFailure
 PATIENCE_S = 60.0  # of a client: all hosts at once have to start on the cores of one machine
 
 BOUND_S = 12.0
-"""What may pass until every client trades again: etcd's election, 2 s at most; a front-end that does not answer, half a
-second and its lease, 1.05 s; a decision that was lost, asked for again after 2.5 s; a client that finds its front-end
-silent, 1 s. The rest is for a machine on which all hosts share a few cores."""
+"""What may pass until every client trades again: etcd's election, 2 s or a little more, and meanwhile all else that is
+waited for; then a client that finds one front-end after the other silent, 1 s each. The rest is for a machine on which
+all hosts share a few cores."""
 
 
 class ThreeHosts:
