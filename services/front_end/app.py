@@ -21,6 +21,7 @@ from services.front_end.echo import EchoKey
 from services.front_end.figures import Figures
 from services.front_end.forwarder import Forwarder
 from services.front_end.front_end import FrontEnd
+from services.front_end.grantors import Grantors
 from services.front_end.health import Replicas
 from services.front_end.internal import add_internal_routes
 from services.front_end.openapi import DESCRIPTION, TAGS
@@ -40,6 +41,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
     client = make_client(runtime, {SECRET_HEADER: secret})
     catalog = service_at(client, settings.catalog, runtime.monotonic)
     catalogs = [Peer(client, url) for url in settings.catalog]
+    grantors = Grantors(catalog, catalogs, settings.internal_url, runtime.monotonic)
     cache = Cache(settings.cache_size, runtime.monotonic)
     peers = {replica_id: Peer(client, url) for replica_id, url in settings.replicas.items()}
     replicas = Replicas(settings.name, peers, runtime)
@@ -47,7 +49,7 @@ def create_app(settings: FrontEndSettings, runtime: Runtime, secret: str) -> Fas
         name=settings.name,
         runtime=runtime,
         cache=cache,
-        keeper=SessionKeeper(cache, catalog, catalogs, settings.internal_url, runtime),
+        keeper=SessionKeeper(cache, grantors, runtime),
         stocks=Stocks(cache, catalog, runtime),
         replicas=replicas,
         forwarder=Forwarder(replicas, runtime, lambda: cache.newest_generation, max_trades=settings.max_trades),

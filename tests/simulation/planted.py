@@ -21,10 +21,10 @@ from services.catalog.inventory import Inventory
 from services.catalog.shared_sessions import SharedSessions
 from services.common.database import Database
 from services.common.models import Entry
-from services.common.timing import LEASE_AT_CATALOG_S
+from services.common.timing import LEASE_AT_CATALOG_S, SESSION_CALL_S
 from services.front_end import forwarder as forwarding
 from services.front_end.cache import Cache
-from services.front_end.session import SessionKeeper
+from services.front_end.grantors import Grantors
 from services.order import catalog_link, log, replication
 from services.order.leader import Leader, Pending
 from services.order.log import OrderLog
@@ -400,13 +400,13 @@ def first_lease_not_counted() -> Iterator[None]:
 
 @bug("a lease is renewed as soon as one of its grantors has renewed it", on_etcd=True)
 def one_grantor_is_enough() -> Iterator[None]:
-    async def renew(self: SessionKeeper, session_id: str) -> Any:
-        asked = (self._call(peer, "renew", session_id) for peer in self._grantors.values())
+    async def renew(self: Grantors, session_id: str) -> Any:
+        asked = (self._call(catalog, "renew", session_id, SESSION_CALL_S) for catalog in self._named.values())
         answers = await asyncio.gather(*asked, return_exceptions=True)
         renewed = [each for each in answers if not isinstance(each, BaseException) and each.outcome == "renewed"]
-        return renewed[0] if renewed else await self._call(self._catalog, "renew", session_id)
+        return renewed[0] if renewed else await self.ask("renew", session_id)
 
-    with patch.object(SessionKeeper, "_renew", renew):
+    with patch.object(Grantors, "renew", renew):
         yield
 
 
