@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.simulation.hunt import load_found
+
 pytestmark = pytest.mark.simulation
 
 
@@ -60,7 +62,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
 
 
 def test_a_failing_seed_is_told_with_the_faults_that_it_takes() -> None:
-    done = simulate("3", "--bug", "no_replication", "--shrink")
+    done = simulate(str(load_found()["no_replication"]["seed"]), "--bug", "no_replication", "--shrink")
 
     assert done.returncode == 1
     assert "needs only the faults [" in done.stdout
