@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from services.common.http import PeerError
-from services.common.models import MAX_ENTRIES, OrderAnswer, OrdersAnswer, ReplicaStatus, TradeOutcome
+from services.common.models import (
+    MAX_ENTRIES,
+    LeaderNotice,
+    OrderAnswer,
+    OrdersAnswer,
+    ReplicaStatus,
+    TradeOutcome,
+)
 from services.common.runtime import AdaptiveDisk
+from services.common.timing import FOLLOWER_PATIENCE_S, LOOK_EVERY_S
 from services.order.store import LogStore
 from tests.support.fake_time import in_fake_time, until
 from tests.support.order_chain import make_trade
@@ -44,6 +52,24 @@ async def test_every_replica_has_the_order_when_a_trade_was_accepted(cluster: Cl
             assert (order.number, order.quantity) == (2, 3)
         assert await cluster.trade(1, make_trade("a")) == [accepted(1, replayed=True)]
         assert (await cluster.stocks())["GameStart"].quantity == 96
+        await cluster.check()
+
+
+@in_fake_time
+async def test_a_trade_does_not_wait_for_a_follower_that_fell_silent_while_its_leader_was_idle(
+    cluster: Cluster,
+) -> None:
+    """Only who was told that it leads looks at the others."""
+    async with cluster.running():
+        notice = LeaderNotice(front_end="front-end-1", leader=3)
+        await cluster.call(cluster.orders[3], "/leader", ReplicaStatus, notice)
+        cluster.network.fault(cluster.orders[1].url, "hangs")
+        await asyncio.sleep(2 * LOOK_EVERY_S + FOLLOWER_PATIENCE_S + 0.1)
+        began = cluster.clock()
+        assert await cluster.trade(3, make_trade("a")) == [accepted(1)]
+        assert cluster.clock() - began < 0.1
+        assert cluster.network.count(cluster.orders[3].url, "/append") == 0
+        cluster.network.fault(cluster.orders[1].url, None)
         await cluster.check()
 
 
