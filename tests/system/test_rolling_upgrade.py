@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from services.cluster.topology import Cluster as Topology
@@ -15,7 +16,9 @@ ORDERS = 40
 
 
 async def test_nothing_is_lost_and_nobody_sees_an_error_when_every_process_is_replaced(bazaar: Bazaar) -> None:
-    leader, before = await bazaar.cluster.leader(), await pids(bazaar.cluster)
+    before = await pids(bazaar.cluster)
+    services = (await bazaar.cluster.status()).services
+    leaders = {each.name for each in services if each.role == "leader"}  # a busy machine's front-ends may disagree
     assert len(bazaar.cluster.urls) == 2
     async with bazaar.trading(CLIENTS) as traders:
         told = len(bazaar.ledger.told)
@@ -28,7 +31,7 @@ async def test_nothing_is_lost_and_nobody_sees_an_error_when_every_process_is_re
     assert not set(before.values()) & set(after.values()), "a process was not replaced"
     order = [line.split()[1] for line in output.splitlines()]
     assert sorted(order) == sorted(before)
-    assert order == sorted(order, key=lambda name: place(bazaar.cluster.topology, name, leader))
+    assert order == sorted(order, key=lambda name: place(bazaar.cluster.topology, name, leaders))
     waits = [each.answered - each.sent for each in bazaar.ledger.told[told:]]
     sys.stdout.write(f"{len(waits)} trades meanwhile, the longest took {max(waits):.2f} s\n{output}")
     code, output, errors = await bazaar.cluster.run("verify")
@@ -86,7 +89,7 @@ async def pids(cluster: Cluster) -> dict[str, int | None]:
     return {each.name: each.pid for each in (await cluster.status()).services}
 
 
-def place(topology: Topology, name: str, leader: str) -> int:
-    """When a service's turn comes: followers, leader, catalog, front-ends."""
+def place(topology: Topology, name: str, leaders: Collection[str]) -> int:
+    """When a service's turn comes: followers, leaders, catalog, front-ends."""
     kinds = {each.name: each.kind for each in topology.services}
-    return 1 if name == leader else {"order": 0, "catalog": 2, "front-end": 3}[kinds[name]]
+    return 1 if name in leaders else {"order": 0, "catalog": 2, "front-end": 3}[kinds[name]]
