@@ -15,9 +15,8 @@ ROUND_CAPTION = (
     "From the fault: noticed = another leader was selected, first = the first trade sent after it was answered, "
     "down = every process that ended answers again."
 )
-AGAIN_CAPTION = (
-    "etcd = it took a write again, first = a new trade of any client was answered, everybody = one of each client was."
-)
+AGAIN_CAPTION = "first = a new trade of any client was answered, everybody = one of each client was"
+ETCD_CAPTION = ", etcd = it took a write again"
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
@@ -99,12 +98,14 @@ def summary_table(summaries: list[Summary]) -> Table:
 
 
 def again_table(summaries: list[Summary]) -> Table:
-    """One row for each kind of fault: how soon trades went on."""
-    table = fault_table("From the fault until trades went on, in ms: median and worst", AGAIN_CAPTION)
-    for heading in ("rounds", "etcd", "worst", "first", "worst", "everybody", "worst"):
+    """One row for each kind of fault: how soon trades went on, and how soon etcd did, where there is one."""
+    has_etcd = any(each.etcd_ms for each in summaries)
+    caption = AGAIN_CAPTION + (ETCD_CAPTION if has_etcd else "")
+    table = fault_table("From the fault until trades went on, in ms: median and worst", caption)
+    for heading in ("rounds", "first", "worst", "everybody", "worst", *(("etcd", "worst") if has_etcd else ())):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in summaries:
-        spreads = (each.etcd_ms, each.first_trade_ms, each.everybody_ms)
+        spreads = (each.first_trade_ms, each.everybody_ms, *((each.etcd_ms,) if has_etcd else ()))
         cells = [
             ms(value) for spread in spreads for value in ((spread.median, spread.high) if spread else (None, None))
         ]
