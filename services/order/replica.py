@@ -36,9 +36,8 @@ class Replica:
         self._runtime = runtime
         self.replication = Replication(runtime, self.log, others, self.follower.link.refresh)
         self.leader = Leader(runtime, self.log, self.follower.link, self.replication)
-        self._selected_by: dict[
-            str, int
-        ] = {}  # front-end to the leader it selected: nothing that matters depends on it
+        # Front-end to the leader that it selected: what is shown, and who looks at the others, but never what is safe.
+        self._selected_by: dict[str, int] = {}
 
     async def close(self) -> None:
         """Stop leading, then let go of the disk."""

@@ -138,8 +138,7 @@ class FollowerLink:
         await self._runtime.point("order.append.before_send")
         began = self._runtime.monotonic()
         answer = await self._peer.call("/append", AppendAnswer, request, timeout_s=timeout_s)
-        self._heard_at = self._runtime.monotonic()
-        self.append_seconds.add(self._heard_at - began)
+        self.append_seconds.add(self._runtime.monotonic() - began)
         self.append_entries.add(len(request.entries))
         await self._runtime.point("order.append.answered")
         if answer.outcome in {"diverged", "other_generation"} or answer.generation != self._log.generation:
@@ -149,6 +148,7 @@ class FollowerLink:
         if answer.head.position <= self._log.head.position:
             self._head = answer.head
         self.position = answer.head.position
+        self._heard_at = self._runtime.monotonic()
         if request.entries and answer.head.position == before.position:
             raise PeerError("the follower took nothing")
 

@@ -650,3 +650,23 @@ async def test_a_follower_that_answers_a_look_late_is_awaited_only_when_it_has_w
         world.fault(1, None)
         await until(lambda: link.is_awaited)
         assert link.position == 2
+
+
+@in_fake_time
+async def test_a_dispute_that_a_look_finds_lasts_until_the_catalog_has_confirmed_this_log(path: Path) -> None:
+    async with leading(path) as world:
+        await world.replicate()
+        world.is_confirmed = False
+        follower = world.followers[1]
+        follower.instead = lambda _: follower.says("other_generation")
+        await asyncio.sleep(LOOK_EVERY_S + 0.01)
+        world.replication.look()
+        await asyncio.sleep(2 * FOLLOWER_PATIENCE_S)
+        link = world.replication.links[0]
+        assert (link.is_awaited, link._is_disputed) == (True, True)
+        replicating = world.begin()
+        await asyncio.sleep(2 * FOLLOWER_PATIENCE_S)
+        assert not replicating.done()
+        world.is_confirmed = True
+        await replicating
+        assert not link.is_awaited
