@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import httpx
 
+from services.catalog.etcd import Etcd, EtcdUnavailable, EtcdUnknown, put
+
 WRITE_EVERY_S = 0.05
 WRITE_S = 0.15  # a write that was not answered by then is given up, and another one sent
-PUT = {"key": "d2F0Y2g=", "value": ""}  # "watch", which is no key of a catalog
+WRITE = put("watch", b"")  # which is no key of a catalog
 
 
 class EtcdWatch:
@@ -24,13 +26,13 @@ class EtcdWatch:
         within = sorted(moment for moment in self._answered if began < moment < ended)
         return max(after - before for before, after in pairwise([began, *within, ended]))
 
-    async def write(self, client: httpx.AsyncClient, url: str) -> None:
+    async def write(self, node: Etcd) -> None:
         """Write through one node, for ever."""
         while True:
-            with suppress(TimeoutError, OSError, httpx.HTTPError):
+            with suppress(TimeoutError, EtcdUnavailable, EtcdUnknown):
                 async with asyncio.timeout(WRITE_S):
-                    if (await client.post(url + "/v3/kv/put", json=PUT)).is_success:
-                        self._answered.append(time.monotonic())
+                    _ = await node.change([], [WRITE])
+                self._answered.append(time.monotonic())
             await asyncio.sleep(WRITE_EVERY_S)
 
 
@@ -38,7 +40,7 @@ class EtcdWatch:
 async def watching(client: httpx.AsyncClient, urls: Sequence[str]) -> AsyncIterator[EtcdWatch]:
     """Write through each of these nodes, as long as the body lasts."""
     watch = EtcdWatch()
-    writing = [asyncio.create_task(watch.write(client, url)) for url in urls]
+    writing = [asyncio.create_task(watch.write(Etcd(client, [url]))) for url in urls]
     try:
         yield watch
     finally:
