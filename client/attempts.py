@@ -20,11 +20,15 @@ LOST = (httpx.RequestError, OSError, TimeoutError)
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt that decided nothing; the call may be tried again."""
+    """An attempt that decided nothing; the call may be tried again. was_silence: it has taken its time already."""
 
     is_definite: bool
     reason: str
     retry_after_s: float = 0.0
+    was_silence: bool = False
+
+
+SILENCE = Failure(is_definite=False, reason="no answer in time", was_silence=True)
 
 
 def failure_of_error(error: BaseException) -> Failure:
@@ -62,7 +66,8 @@ class Pauses:
     """How long one call waits between its attempts.
 
     Every address is tried once without a pause; after such a round the call waits, twice as long each time, with jitter
-    so that clients who failed together do not come back together, and never less than the servers asked for.
+    so that clients who failed together do not come back together, and never less than the servers asked for. After a
+    silence there is nothing more to wait for.
     """
 
     def __init__(self, addresses: int, source: random.Random) -> None:
@@ -73,6 +78,8 @@ class Pauses:
 
     def after(self, failure: Failure) -> float:
         """Seconds to wait before the next attempt."""
+        if failure.was_silence:
+            return 0.0
         self._failures += 1
         self._asked_for_s = max(self._asked_for_s, failure.retry_after_s)
         rounds, rest = divmod(self._failures, self._addresses)

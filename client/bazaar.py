@@ -20,8 +20,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from client.addresses import addresses_of
-from client.attempts import LOST, Failure, Pauses, failure_of_answer, failure_of_error
+from client.attempts import LOST, SILENCE, Failure, Pauses, failure_of_answer, failure_of_error
 from client.errors import NotAvailable, OutcomeUnknown, Rejected
+from client.requests import Requests
 from services.common.http import make_client
 from services.common.keys import new_key
 from services.common.models import (
@@ -45,8 +46,8 @@ from services.common.silence import unless_silent
 PATIENCE_S = 30.0  # a call is given up after so long
 TRADE_ATTEMPT_S = 12.0  # a front-end works on a trade for up to 10 s
 READ_ATTEMPT_S = 4.0  # a front-end works on a read for up to 2 s
-SILENT_S = 0.5  # a front-end that has not answered by then is asked whether it is ready
-READY_S = 0.5  # and has so long to say so
+SILENT_S = 0.3  # a front-end that has not answered by then is asked whether it is ready
+READY_S = 0.3  # and has so long to say so
 LAST_ATTEMPT_S = 0.5  # no retry is started with less time left than this: it could only make the outcome unknown
 PAGE = 1_000
 
@@ -97,8 +98,8 @@ class _Call:
 class BazaarClient:
     """Speaks to a bazaar through its front-ends' public addresses. One object serves any number of tasks.
 
-    It stays with the address that answered last. When that one refuses, breaks, says 503 or is silent, the same call
-    goes to the next at once, a trade with the same key.
+    It stays with the address that answered last. When that one refuses, breaks or says 503, the same call goes to the
+    next at once, a trade with the same key; when it is silent and not ready, the next one is asked beside it.
     `patience_s` bounds every call. `transport`, `runtime` and `sleep` are the outside world, for tests and simulations.
     `retries` counts the attempts that were not a call's first.
     """
@@ -210,43 +211,49 @@ class BazaarClient:
         deadline = monotonic() + self._patience_s
         pauses = Pauses(len(self._urls), self._runtime.random)
         may_be_executed = False
-        while True:
-            address = self._current
-            try:
-                result = await self._attempt(call, read, address, deadline - monotonic())
-            except Rejected as error:
-                # What one front-end rejects does not undo what another one may have executed. But a trade that makes no
-                # sense, or whose key is another trade's, was executed by nobody.
-                if may_be_executed and error.code != httpx.codes.UNPROCESSABLE_ENTITY:
-                    raise _given_up(call, may_be_executed, str(error)) from error
-                raise
-            if not isinstance(result, Failure):
-                return result
-            may_be_executed = may_be_executed or (call.key is not None and not result.is_definite)
-            if self._current == address:  # no other task has moved on since
-                self._current = self._next(address)
-            time_left_s = deadline - monotonic() - LAST_ATTEMPT_S
-            if time_left_s <= 0:
-                raise _given_up(call, may_be_executed, f"{result.reason}, for {self._patience_s:g} s")
-            await self._sleep(min(pauses.after(result), time_left_s))
-            self.retries += 1
+        async with Requests() as requests:
+            while True:
+                address = self._current
+                try:
+                    result = await self._attempt(call, read, requests, address, deadline - monotonic())
+                except Rejected as error:
+                    # What one front-end rejects does not undo what another one may have executed. But a trade that
+                    # makes no sense, or whose key is another trade's, was executed by nobody.
+                    if may_be_executed and error.code != httpx.codes.UNPROCESSABLE_ENTITY:
+                        raise _given_up(call, may_be_executed, str(error)) from error
+                    raise
+                if not isinstance(result, Failure):
+                    return result
+                may_be_executed = may_be_executed or (call.key is not None and not result.is_definite)
+                if self._current == address:  # no other task has moved on since
+                    self._current = (address + 1) % len(self._urls)
+                time_left_s = deadline - monotonic() - LAST_ATTEMPT_S
+                if time_left_s <= 0:
+                    raise _given_up(call, may_be_executed, f"{result.reason}, for {self._patience_s:g} s")
+                await self._sleep(min(pauses.after(result), time_left_s))
 
     async def _attempt(
-        self, call: _Call, read: Callable[[httpx.Response], T], address: int, time_left_s: float
+        self, call: _Call, read: Callable[[httpx.Response], T], requests: Requests, address: int, time_left_s: float
     ) -> T | Failure:
-        """Send `call` once. Raises Rejected."""
-        headers = {} if call.key is None else {"content-type": "application/json", "idempotency-key": call.key}
-        method = "GET" if call.body is None else "POST"
+        """Ask this front-end, unless it is being asked; another one of those may answer first. Raises Rejected."""
+        if address not in requests:
+            if requests.count:
+                self.retries += 1
+            requests.send(address, self._send(call, address, min(call.attempt_s, time_left_s)))
+        over = requests.over(address)
+        if len(self._urls) > 1:  # where nobody else can be asked, there is nothing to do but wait
+            over = unless_silent(over, lambda: self._is_ready(address), SILENT_S)
         try:
-            async with asyncio.timeout(min(call.attempt_s, time_left_s)):
-                sending = self._http.request(
-                    method, self._urls[address] + call.path, content=call.body, headers=headers
-                )
-                if len(self._urls) > 1:  # where nobody else can be asked, there is nothing to do but wait
-                    sending = unless_silent(sending, lambda: self._stays(address), SILENT_S)
-                response = await sending
+            async with asyncio.timeout(time_left_s):
+                answered = await over
+        except TimeoutError:
+            return SILENCE
+        try:
+            response = requests.take(answered)
         except LOST as error:
             return failure_of_error(error)
+        if answered != address:
+            self._current = answered
         failure = failure_of_answer(response)
         if failure is not None:
             return failure
@@ -255,21 +262,19 @@ class BazaarClient:
         except ValidationError:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
 
-    def _next(self, address: int) -> int:
-        return (address + 1) % len(self._urls)
+    async def _send(self, call: _Call, address: int, time_s: float) -> httpx.Response:
+        headers = {} if call.key is None else {"content-type": "application/json", "idempotency-key": call.key}
+        method = "GET" if call.body is None else "POST"
+        async with asyncio.timeout(time_s):
+            return await self._http.request(method, self._urls[address] + call.path, content=call.body, headers=headers)
 
-    async def _stays(self, address: int) -> bool:
-        """Whether to wait on for this front-end: while it is ready, or lives and the next one is not ready either."""
-        here = await self._is_ready(address)
-        return here is True or (here is False and not await self._is_ready(self._next(address)))
-
-    async def _is_ready(self, address: int) -> bool | None:
-        """Whether a front-end can do its job: one that is cut off from the others says no. None: it says nothing."""
+    async def _is_ready(self, address: int) -> bool:
+        """Whether a front-end can do its job: one that is gone says nothing, one that is cut off says no."""
         try:
             async with asyncio.timeout(READY_S):
                 return (await self._http.request("GET", self._urls[address] + "/readyz")).is_success
         except LOST:
-            return None
+            return False
 
 
 def _given_up(call: _Call, may_be_executed: bool, reason: str) -> NotAvailable | OutcomeUnknown:

@@ -8,6 +8,7 @@ client saw an error.
 import bisect
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field
@@ -41,8 +42,8 @@ class Round(BaseModel):
 
     longest_ms: the longest wait of any client, by kind of operation. first_trade_ms: from the fault to the answer of
     the first trade that was new after it. everybody_ms: until that was so for each client. noticed_ms: until a
-    front-end selected another leader. etcd_ms: the longest time in which etcd took no write, through any node that was
-    not struck.
+    front-end selected another leader. While the fault lasted, no_trade_ms: the longest time in which no new trade
+    was answered, to any client; etcd_ms: in which etcd took no write, through any node that was not struck.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Round(BaseModel):
     trade_waits_ms: list[float] = Field(exclude=True)
     first_trade_ms: float | None
     everybody_ms: float | None = None
+    no_trade_ms: float | None = None
     etcd_ms: float | None = None
     noticed_ms: float | None
     downtime_ms: dict[str, float]
@@ -63,7 +65,7 @@ class Round(BaseModel):
 class Summary(BaseModel):
     """All rounds of one kind. The waits are those of trades; beyond_downtime_ms: the worst, less the catalog's.
 
-    first_trade_ms, everybody_ms, etcd_ms: the median, the least and the most of the rounds; see `Round`.
+    first_trade_ms, everybody_ms, no_trade_ms, etcd_ms: the median, the least and the most of the rounds; see `Round`.
     """
 
     kind: str
@@ -75,6 +77,7 @@ class Summary(BaseModel):
     beyond_downtime_ms: float | None
     first_trade_ms: Spread | None
     everybody_ms: Spread | None
+    no_trade_ms: Spread | None = None
     etcd_ms: Spread | None = None
     target: str
     is_met: bool | None
@@ -130,10 +133,30 @@ def everybody_ms(operations: Sequence[Operation], began: float) -> float | None:
     return round((max(ends.values()) - began) * 1_000, 1) if ends else None
 
 
+def no_trade_ms(operations: Sequence[Operation], began: float, undone: float) -> float:
+    """The longest time between two moments in which no client had the first answer to any trade."""
+    ends: dict[str, float] = {}
+    for each in _recent_trades(operations, began):
+        if each.status in {201, 409}:
+            ends[each.key] = min(each.ended, ends.get(each.key, each.ended))
+    return round(longest_between(ends.values(), began, undone) * 1_000, 1)
+
+
+def longest_between(moments: Iterable[float], began: float, ended: float) -> float:
+    """The longest time between two moments in which there was none of these."""
+    within = sorted(moment for moment in moments if began < moment < ended)
+    return max(after - before for before, after in pairwise([began, *within, ended]))
+
+
+def _recent_trades(operations: Sequence[Operation], began: float) -> list[Operation]:
+    """The trades that any other one that matters after `began` could be a repetition of, and those."""
+    recent = operations[bisect.bisect_left(operations, began - 2 * PATIENCE_S, key=lambda each: each.began) :]
+    return [each for each in recent if each.kind == "trade"]
+
+
 def _first_trades(operations: Sequence[Operation], began: float) -> dict[str, float]:
     """When the first trade of each client was answered that was new after `began`."""
-    recent = operations[bisect.bisect_left(operations, began - 2 * PATIENCE_S, key=lambda each: each.began) :]
-    trades = [each for each in recent if each.kind == "trade"]
+    trades = _recent_trades(operations, began)
     old = {each.key for each in trades if each.began < began}
     ends: dict[str, float] = {}
     for each in trades:
@@ -178,6 +201,7 @@ def _summarise(kind: str, rounds: Sequence[Round], target: Target) -> Summary:
         downtime_ms=max(downtimes, default=None),
         first_trade_ms=spread([each.first_trade_ms for each in rounds if each.first_trade_ms is not None]),
         everybody_ms=spread([each.everybody_ms for each in rounds if each.everybody_ms is not None]),
+        no_trade_ms=spread([each.no_trade_ms for each in rounds if each.no_trade_ms is not None]),
         etcd_ms=spread([each.etcd_ms for each in rounds if each.etcd_ms is not None]),
         target=", ".join(f"{LABELS[name]} {limit:g}" for name, limit in wanted.items()),
         is_met=is_met if wanted else None,

@@ -16,7 +16,7 @@ ROUND_CAPTION = (
     "down = every process that ended answers again."
 )
 AGAIN_CAPTION = "first = a new trade of any client was answered, everybody = one of each client was"
-ETCD_CAPTION = ", etcd = it took a write again"
+ETCD_CAPTION = "no trade, no write = the longest time without a new trade, or without a write of etcd; "
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
@@ -100,12 +100,17 @@ def summary_table(summaries: list[Summary]) -> Table:
 def again_table(summaries: list[Summary]) -> Table:
     """One row for each kind of fault: how soon trades went on, and how soon etcd did, where there is one."""
     has_etcd = any(each.etcd_ms for each in summaries)
-    caption = AGAIN_CAPTION + (ETCD_CAPTION if has_etcd else "")
+    caption = (ETCD_CAPTION if has_etcd else "") + AGAIN_CAPTION
     table = fault_table("From the fault until trades went on, in ms: median and worst", caption)
-    for heading in ("rounds", "first", "worst", "everybody", "worst", *(("etcd", "worst") if has_etcd else ())):
+    of_etcd = ("no trade", "worst", "no write", "worst") if has_etcd else ()
+    for heading in ("rounds", *of_etcd, "first", "worst", "everybody", "worst"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in summaries:
-        spreads = (each.first_trade_ms, each.everybody_ms, *((each.etcd_ms,) if has_etcd else ()))
+        spreads = (
+            *((each.no_trade_ms, each.etcd_ms) if has_etcd else ()),
+            each.first_trade_ms,
+            each.everybody_ms,
+        )
         cells = [
             ms(value) for spread in spreads for value in ((spread.median, spread.high) if spread else (None, None))
         ]

@@ -4,14 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from itertools import pairwise
 
 import httpx
 
+from eval.chaos.report import longest_between
 from services.catalog.etcd import Etcd, EtcdUnavailable, EtcdUnknown, put
 
-WRITE_EVERY_S = 0.05
-WRITE_S = 0.15  # a write that was not answered by then is given up, and another one sent
+WRITE_EVERY_S = 0.05  # whether the one before was answered or not: so precise is what is measured
 WRITE = put("watch", b"")  # which is no key of a catalog
 
 
@@ -23,27 +22,29 @@ class EtcdWatch:
 
     def longest_s(self, began: float, ended: float) -> float:
         """The longest time between two moments in which no write was answered."""
-        within = sorted(moment for moment in self._answered if began < moment < ended)
-        return max(after - before for before, after in pairwise([began, *within, ended]))
+        return longest_between(self._answered, began, ended)
 
-    async def write(self, node: Etcd) -> None:
+    async def watch(self, node: Etcd) -> None:
         """Write through one node, for ever."""
-        while True:
-            with suppress(TimeoutError, EtcdUnavailable, EtcdUnknown):
-                async with asyncio.timeout(WRITE_S):
-                    _ = await node.change([], [WRITE])
-                self._answered.append(time.monotonic())
-            await asyncio.sleep(WRITE_EVERY_S)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._write(node))
+                await asyncio.sleep(WRITE_EVERY_S)
+
+    async def _write(self, node: Etcd) -> None:
+        with suppress(EtcdUnavailable, EtcdUnknown):
+            _ = await node.change([], [WRITE])
+            self._answered.append(time.monotonic())
 
 
 @asynccontextmanager
 async def watching(client: httpx.AsyncClient, urls: Sequence[str]) -> AsyncIterator[EtcdWatch]:
     """Write through each of these nodes, as long as the body lasts."""
     watch = EtcdWatch()
-    writing = [asyncio.create_task(watch.write(Etcd(client, [url]))) for url in urls]
+    watches = [asyncio.create_task(watch.watch(Etcd(client, [url]))) for url in urls]
     try:
         yield watch
     finally:
-        for task in writing:
+        for task in watches:
             task.cancel()
-        await asyncio.gather(*writing, return_exceptions=True)
+        await asyncio.gather(*watches, return_exceptions=True)

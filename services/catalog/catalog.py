@@ -132,7 +132,7 @@ class Catalog:
                 raise attempt.failure()
             try:
                 if attempt.is_outdated or not (attempt.is_fresh or inventory.may_decide_for(request)):
-                    await self._store.refresh()
+                    await self._store.refresh(deadline)
                     attempt.refreshed()
                 if (early := inventory.examine(request)) is not None:
                     if not attempt.is_definite:
@@ -167,6 +167,10 @@ class Catalog:
 
     async def _commit(self, inventory: Inventory, plan: Plan, told: int, attempt: Attempt) -> bool:
         """Step 3d; False when it must be tried again from the start."""
+        if self._store.is_silent:
+            attempt.is_outdated = True
+            await self._runtime.point("etcd.decide.silent")
+            return False
         began = self._runtime.monotonic()
         outcome = await self._store.commit(plan, inventory.base, told)
         attempt.ended(outcome)

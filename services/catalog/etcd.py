@@ -124,8 +124,10 @@ class Etcd:
     async def read(self, *parts: Part) -> Result:
         """Read, all parts as of one moment. Raises EtcdUnavailable or EtcdCompacted.
 
-        Each node is asked again when it failed: after an election, the first one that knows of the leader answers.
+        Each node is asked again when it failed: after an election, the first one that knows of the leader answers. All
+        are asked at once when no node answered last time.
         """
+        beside_s = ETCD_BESIDE_S if self._reading is None else 0.0
         body = _body([], parts)
 
         async def ask(endpoint: _Endpoint) -> Result:
@@ -144,7 +146,7 @@ class Etcd:
         try:
             async with asyncio.timeout(ETCD_READS_S):
                 return await first_answer(
-                    self._endpoints, ask, beside_s=ETCD_BESIDE_S, again_s=ETCD_READ_AGAIN_S, gives_up=False
+                    self._endpoints, ask, beside_s=beside_s, again_s=ETCD_READ_AGAIN_S, gives_up=False
                 )
         except TimeoutError as error:
             raise EtcdUnavailable(self._reading) from error

@@ -10,6 +10,7 @@ docs/decisions/0015-the-catalog-on-etcd.md argues for every rule. In short:
 """
 
 import asyncio
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from services.common.errors import IntegrityFailure, Unavailable
 from services.common.http import Peer
 from services.common.models import Head
 from services.common.runtime import Runtime
-from services.common.timing import ETCD_AGAIN_S, ETCD_READS_S
+from services.common.timing import ETCD_AGAIN_S, ETCD_BESIDE_S, ETCD_READS_S
 
 MAX_FOLLOWED = 20_000  # further behind than that the whole state is read anew
 
@@ -80,12 +81,18 @@ class EtcdStore:
         self._claims = Claims(runtime, etcd, self._top)
         self._replica_ids = frozenset(replica_ids)
         self._memory: _Memory | None = None
+        self._asked_at = math.inf  # when the look began that is under way
         self._refreshes: Batcher[None, None] = Batcher(self._refresh, max_batch=10_000)
 
     @property
     def trouble(self) -> str | None:
         """See `Store.trouble`: why the last call of etcd failed."""
         return self._etcd.trouble
+
+    @property
+    def is_silent(self) -> bool:
+        """See `Store.is_silent`: a transaction that etcd forwards to a leader that is gone is lost."""
+        return self._now() > self._asked_at + ETCD_BESIDE_S
 
     async def load(self) -> Saved | None:
         """See `Store.load`; waits for etcd, however long."""
@@ -144,16 +151,18 @@ class EtcdStore:
 
     # Reading.
 
-    async def refresh(self) -> None:
+    async def refresh(self, deadline: float = math.inf) -> None:
         """See `Store.refresh`."""
         try:
-            async with asyncio.timeout(ETCD_READS_S):  # also for one that has to wait for the look before it
+            # Also for one that has to wait for the look before it.
+            async with asyncio.timeout(min(ETCD_READS_S, deadline - self._now())):
                 await self._refreshes.submit(None)
         except (TimeoutError, BatcherFull) as error:
             raise Unavailable(NOT_REACHED) from error
 
     async def _refresh(self, callers: Sequence[None]) -> list[None]:
         memory = self._known()
+        self._asked_at = self._now()
         try:
             while not await self._catch_up(memory):
                 pass
@@ -162,6 +171,8 @@ class EtcdStore:
         except (IntegrityFailure, AssertionError, ValueError):
             with ends_process(self._runtime):
                 raise
+        finally:
+            self._asked_at = math.inf
         return [None] * len(callers)
 
     async def _catch_up(self, memory: _Memory) -> bool:

@@ -1,5 +1,6 @@
 """The embedded store: what is durable of the catalog in one SQLite file, and the store that is made of it."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -116,6 +117,7 @@ class EmbeddedStore:
     is_shared = False
     max_stocks: int | None = None
     trouble: str | None = None
+    is_silent = False
 
     def __init__(self, runtime: Runtime, file: SqliteStore) -> None:
         self.file = file
@@ -146,7 +148,7 @@ class EmbeddedStore:
             remove=lambda session_ids: self._write(self.file.remove_sessions, session_ids),
         )
 
-    async def refresh(self) -> None:
+    async def refresh(self, deadline: float = math.inf) -> None:
         """See `Store.refresh`: the state in memory is the committed one."""
 
     async def commit(self, plan: Plan, base: Head, told: int) -> Outcome:

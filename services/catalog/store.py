@@ -1,5 +1,6 @@
 """What is durable of the catalog, as an interface: embedded in this process, or shared by any number of catalogs."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -75,7 +76,8 @@ class Store(Protocol):
 
     is_shared: whether other catalogs commit to it as well. The state in memory is then brought up to date by `refresh`,
     and may change at every await. max_stocks: how many stocks one commit may change; None for any number. trouble: what
-    keeps the store from serving at this moment, in words.
+    keeps the store from serving at this moment, in words. is_silent: whether it has owed us an answer for a while, so
+    that a commit of now might get lost.
 
     What a shared store does may fail with Unavailable: definite, nothing happened, or nothing that matters.
     """
@@ -85,6 +87,10 @@ class Store(Protocol):
 
     @property
     def trouble(self) -> str | None:
+        """See above."""
+
+    @property
+    def is_silent(self) -> bool:
         """See above."""
 
     async def load(self) -> Saved | None:
@@ -99,8 +105,8 @@ class Store(Protocol):
     def open_sessions(self, saved: Saved, connect: Callable[[str], Peer]) -> SessionBook:
         """The sessions that belong to what was saved."""
 
-    async def refresh(self) -> None:
-        """Bring the inventory up to what is committed now or later. Raises Unavailable."""
+    async def refresh(self, deadline: float = math.inf) -> None:
+        """Bring the inventory up to what is committed now or later. Raises Unavailable, by the deadline."""
 
     async def commit(self, plan: Plan, base: Head, told: int) -> Outcome:
         """Save a decision, and forget the entries up to `base`. told: what `SessionBook.announce` gave."""

@@ -31,10 +31,10 @@ async def unless_silent(
             if asking is not None and not asking.result():
                 raise TimeoutError("it is silent")
     finally:
-        await _end(working, asking)
+        await ended(working, asking)
 
 
-async def _end(*tasks: "asyncio.Task[Any] | None") -> None:
+async def ended(*tasks: "asyncio.Task[Any] | None") -> None:
     """Cancel what is still under way, and leave no exception that nobody has looked at."""
     for task in tasks:
         if task is not None:

@@ -46,7 +46,7 @@ class Replica:
         await self.log.close()
 
     async def watch(self) -> None:
-        """In the background: while some front-end takes this replica for leader, look at the followers."""
+        """In the background: while some front-end takes this replica for leader, look at the followers again."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if self._is_leader:
@@ -83,8 +83,11 @@ class Replica:
 
     def note_leader(self, notice: LeaderNotice) -> None:
         """A front-end has selected a leader."""
+        was_leader = self._is_leader
         if notice.front_end in self._selected_by or len(self._selected_by) < MAX_FRONT_ENDS:
             self._selected_by[notice.front_end] = notice.leader
+        if self._is_leader and not was_leader:
+            self.replication.look()
 
     async def trades(self, request: TradesRequest) -> TradesAnswer:
         """Act as the leader for a batch of trades; all are answered in time."""

@@ -25,7 +25,7 @@ from services.common.models import (
     TradesRequest,
 )
 from services.common.settings import OrderSettings
-from services.common.timing import LEVEL_S
+from services.common.timing import LEVEL_S, LOOK_EVERY_S
 from services.common.wire import MAX_MESSAGE_BYTES
 from services.order.app import create_app
 from services.order.replica import MAX_FRONT_ENDS, Replica
@@ -230,6 +230,24 @@ async def test_the_role_follows_what_front_ends_selected(tmp_path: Path) -> None
         assert await notice("front-end-1", 3) == "leader"
         assert await notice("another", 3) == "leader"
         assert await notice("front-end-1", 1) == "follower"
+
+
+@in_fake_time
+async def test_a_leader_looks_at_its_followers_at_once_and_again_and_a_follower_at_nobody(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+
+        def looks() -> list[int]:
+            return [made.outside.network.count(replica_url(i), "/append") for i in (1, 2)]
+
+        await made.post("/leader", LeaderNotice(front_end="front-end-1", leader=2))
+        await asyncio.sleep(4.4 * LOOK_EVERY_S)
+        assert looks() == [0, 0]
+        for _ in range(2):
+            await made.post("/leader", NOTICE)
+            await asyncio.sleep(0.01)
+            assert looks() == [1, 1]
+        await asyncio.sleep(4 * LOOK_EVERY_S)
+        assert looks() > [2, 2]
 
 
 @in_fake_time

@@ -177,25 +177,58 @@ async def test_trade_goes_on_elsewhere_when_the_front_end_says_that_it_is_cut_of
     assert both.asked.count(("front-end-1", "/readyz")) == 1
 
 
-async def test_trade_is_waited_for_when_no_front_end_is_ready() -> None:
-    """Given up, it would be unknown; waited for, the front-end says what became of it."""
-    both = TwoFrontEnds()
-    was_asked = asyncio.Event()
+async def test_either_answers_when_both_were_silent_and_not_ready() -> None:
+    """During an election, say. Who is hung up on cannot say what became of the trade."""
+    for who in ("front-end-1", "front-end-2"):
+        both = TwoFrontEnds()
+        all_were_asked = asyncio.Event()
 
-    async def waiting(request: httpx.Request) -> httpx.Response:
+        async def waiting(
+            request: httpx.Request, both: TwoFrontEnds = both, who: str = who, asked: asyncio.Event = all_were_asked
+        ) -> httpx.Response:
+            if request.url.path == "/readyz":
+                if both.asked.count(("front-end-1", "/readyz")) == 3:
+                    asked.set()
+                return error(503)
+            await asked.wait()
+            return await both.bazaar.handle(request) if request.url.host == who else await silent(request)
+
+        both.lose("front-end-1", waiting)
+        both.lose("front-end-2", waiting)
+        async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
+            await bazaar.buy("GameStart", 1)
+            both.lost.clear()
+            await bazaar.look_up("GameStart")
+
+        assert [host for host, path in both.asked if path == "/orders"] == ["front-end-1", "front-end-2"]
+        assert both.asked[-1] == (who, "/stocks/GameStart")
+
+
+async def test_next_one_is_waited_for_when_the_silent_one_fails_in_the_end() -> None:
+    both = TwoFrontEnds()
+    second_was_asked, first_has_failed = asyncio.Event(), asyncio.Event()
+
+    async def fails_late(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/readyz":
-            if both.asked.count(("front-end-2", "/readyz")) == 3:
-                was_asked.set()
             return error(503)
-        await was_asked.wait()
+        await second_was_asked.wait()
+        first_has_failed.set()
+        raise httpx.ReadError("reset")
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/readyz":
+            return httpx.Response(200)
+        second_was_asked.set()
+        await first_has_failed.wait()
+        await asyncio.sleep(0)
         return await both.bazaar.handle(request)
 
-    both.lose("front-end-1", waiting)
-    both.lose("front-end-2", waiting)
+    both.lose("front-end-1", fails_late)
+    both.lose("front-end-2", slow)
     async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
         await bazaar.buy("GameStart", 1)
 
-    assert [host for host, path in both.asked if path == "/orders"] == ["front-end-1"]
+    assert [host for host, path in both.asked if path == "/orders"] == ["front-end-1", "front-end-2"]
 
 
 async def test_nobody_is_asked_whether_he_is_ready_when_there_is_only_one_address() -> None:

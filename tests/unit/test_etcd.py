@@ -210,6 +210,22 @@ async def test_a_read_is_put_to_the_next_node_beside_one_that_is_slow_and_either
 
 
 @in_fake_time
+async def test_all_nodes_are_asked_at_once_when_none_of_them_answered_last_time() -> None:
+    cluster = Cluster()
+    cluster.all("hangs")
+    with pytest.raises(EtcdUnavailable):
+        await cluster.value("a")
+    cluster.network.fault(URLS[2], None)
+    for _ in range(2):
+        began, asked = cluster.clock(), len(cluster.asked)
+        assert await cluster.value("a") is None
+        assert cluster.clock() == began
+        cluster.network.fault(URLS[0], None)
+    assert sorted(cluster.asked[asked - 3 : asked]) == URLS
+    assert cluster.asked[asked:] == [URLS[2]], "and only one, once it has answered"
+
+
+@in_fake_time
 async def test_a_read_fails_when_every_node_says_that_it_has_no_majority() -> None:
     cluster = Cluster()
     cluster.refuse(UNAVAILABLE)

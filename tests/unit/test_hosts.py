@@ -12,7 +12,7 @@ import pytest
 
 from eval.chaos.faults import Blow
 from eval.chaos.load import Crowd, Customer, Reader
-from eval.chaos.report import Round, everybody_ms
+from eval.chaos.report import Round, everybody_ms, no_trade_ms
 from eval.chaos.run import Run
 from eval.chaos.scenarios import MOST_DELAY_S, Scenario
 from eval.history import Operation
@@ -164,6 +164,19 @@ def test_everybody_trades_again_when_the_last_client_has_a_new_trade_decided() -
         operation("a", 10.5, 13.0, "a2"),
     ]
     assert everybody_ms(operations, 10.0) == 1500.0
+
+
+def test_no_trade_goes_on_when_an_old_one_is_answered_again() -> None:
+    operations = [
+        operation("a", 8.0, 8.1, "old"),
+        operation("a", 9.9, 10.2, "late"),
+        operation("b", 10.1, 10.8, "none", 503),
+        operation("a", 10.3, 11.0, "old"),
+        operation("b", 11.0, 12.5, "new", 409),
+        operation("a", 11.1, 12.9, "new"),
+    ]
+    assert no_trade_ms(operations, 10.0, 15.0) == 2500.0, "after it, until the fault was over"
+    assert no_trade_ms(operations, 10.0, 13.0) == 2300.0
 
 
 def run_of(blow: Blow, waited_ms: float) -> Run:
