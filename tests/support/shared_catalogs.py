@@ -21,6 +21,7 @@ from tests.support.catalog_front_end import CacheHolder
 from tests.support.catalog_replica import LogReplica
 from tests.support.catalog_world import SECRET, InlineDisk, Points, Process
 from tests.support.etcd_model import EtcdNode
+from tests.support.etcd_requests import Range
 from tests.support.etcd_state import EtcdState
 from tests.support.fake_network import FakeNetwork, Fault
 from tests.support.fake_time import FakeClock, until
@@ -147,3 +148,21 @@ class SharedWorld:
             if ready:
                 await until(process.catalog._may_decide.is_set)
             yield process
+
+
+def keys(world: SharedWorld, part: str) -> list[str]:
+    """The keys in etcd that hold `part`."""
+    found = world.state.range(Range(PREFIX.encode(), b"\0", keys_only=True)).found
+    return [each.key.decode() for each in found if part in each.key.decode()]
+
+
+async def one_sequence(world: SharedWorld) -> None:
+    """What is in etcd is the leader's log, and adds up."""
+    saved = await world.saved()
+    assert saved.inventory.head == world.leader.head
+    expected = {stock.name: stock.quantity for stock in saved.inventory.initial}
+    for entry in world.leader.entries:
+        if entry.number is not None:
+            expected[entry.name] += entry.quantity if entry.type == "sell" else -entry.quantity
+    assert {stock.name: stock.quantity for stock in saved.inventory.stocks.values()} == expected
+    assert not world.ended
