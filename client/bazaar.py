@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from client.addresses import addresses_of
-from client.attempts import LOST, SILENCE, Failure, Pauses, failure_of_answer, failure_of_error
+from client.attempts import LOST, NO_ANSWER, Failure, Pauses, failure_of_answer, failure_of_error
 from client.errors import NotAvailable, OutcomeUnknown, Rejected
 from client.requests import Requests
 from services.common.http import make_client
@@ -41,7 +41,7 @@ from services.common.models import (
     Type,
 )
 from services.common.runtime import Runtime
-from services.common.silence import unless_silent
+from services.common.silence import Silence, unless_silent
 
 PATIENCE_S = 30.0  # a call is given up after so long
 TRADE_ATTEMPT_S = 12.0  # a front-end works on a trade for up to 10 s
@@ -231,25 +231,24 @@ class BazaarClient:
                 if time_left_s <= 0:
                     raise _given_up(call, may_be_executed, f"{result.reason}, for {self._patience_s:g} s")
                 await self._sleep(min(pauses.after(result), time_left_s))
+                if self._current not in requests:
+                    self.retries += 1
 
     async def _attempt(
         self, call: _Call, read: Callable[[httpx.Response], T], requests: Requests, address: int, time_left_s: float
     ) -> T | Failure:
         """Ask this front-end, unless it is being asked; another one of those may answer first. Raises Rejected."""
-        if address not in requests:
-            if requests.count:
-                self.retries += 1
-            requests.send(address, self._send(call, address, min(call.attempt_s, time_left_s)))
-        over = requests.over(address)
-        if len(self._urls) > 1:  # where nobody else can be asked, there is nothing to do but wait
-            over = unless_silent(over, lambda: self._is_ready(address), SILENT_S)
+        answered = address
         try:
-            async with asyncio.timeout(time_left_s):
-                answered = await over
-        except TimeoutError:
-            return SILENCE
-        try:
-            response = requests.take(answered)
+            if len(self._urls) == 1:  # nobody else can be asked, so there is nothing to do but wait
+                response = await self._send(call, address, time_left_s)
+            else:
+                if address not in requests:
+                    requests.send(address, self._send(call, address, time_left_s))
+                answered = await unless_silent(requests.over(address), lambda: self._is_ready(address), SILENT_S)
+                response = requests.take(answered)
+        except Silence:
+            return Failure(is_definite=False, reason=NO_ANSWER, was_silence=True)
         except LOST as error:
             return failure_of_error(error)
         if answered != address:
@@ -262,10 +261,10 @@ class BazaarClient:
         except ValidationError:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
 
-    async def _send(self, call: _Call, address: int, time_s: float) -> httpx.Response:
+    async def _send(self, call: _Call, address: int, time_left_s: float) -> httpx.Response:
         headers = {} if call.key is None else {"content-type": "application/json", "idempotency-key": call.key}
         method = "GET" if call.body is None else "POST"
-        async with asyncio.timeout(time_s):
+        async with asyncio.timeout(min(call.attempt_s, time_left_s)):
             return await self._http.request(method, self._urls[address] + call.path, content=call.body, headers=headers)
 
     async def _is_ready(self, address: int) -> bool:

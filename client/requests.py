@@ -16,10 +16,9 @@ from services.common.silence import ended
 
 
 class Requests:
-    """At most one to each address; those that are left in the end are given up. count: how many were sent."""
+    """At most one to each address; those that are left in the end are given up."""
 
     def __init__(self) -> None:
-        self.count = 0
         self._sent: dict[int, asyncio.Task[httpx.Response]] = {}
 
     async def __aenter__(self) -> Self:
@@ -37,7 +36,6 @@ class Requests:
         """Send one to an address that has none."""
         assert address not in self._sent, "at most one to each address"
         self._sent[address] = asyncio.create_task(request)
-        self.count += 1
 
     async def over(self, address: int) -> int:
         """Return when the request to this address is over, or another one has an answer that decides; which of them."""
