@@ -42,8 +42,8 @@ class Round(BaseModel):
 
     longest_ms: the longest wait of any client, by kind of operation. first_trade_ms: from the fault to the answer of
     the first trade that was new after it. everybody_ms: until that was so for each client. noticed_ms: until a
-    front-end selected another leader. While the fault lasted, no_trade_ms: the longest time in which no new trade
-    was answered, to any client; etcd_ms: in which etcd took no write, through any node that was not struck.
+    front-end selected another leader. Until all was level again, no_trade_ms: the longest time in which no new
+    trade was answered, to any client; etcd_ms: in which etcd took no write, through any node that was not struck.
     """
 
     number: int
@@ -133,13 +133,13 @@ def everybody_ms(operations: Sequence[Operation], began: float) -> float | None:
     return round((max(ends.values()) - began) * 1_000, 1) if ends else None
 
 
-def no_trade_ms(operations: Sequence[Operation], began: float, undone: float) -> float:
+def no_trade_ms(operations: Sequence[Operation], began: float, level: float) -> float:
     """The longest time between two moments in which no client had the first answer to any trade."""
     ends: dict[str, float] = {}
     for each in _recent_trades(operations, began):
         if each.status in {201, 409}:
             ends[each.key] = min(each.ended, ends.get(each.key, each.ended))
-    return round(longest_between(ends.values(), began, undone) * 1_000, 1)
+    return round(longest_between(ends.values(), began, level) * 1_000, 1)
 
 
 def longest_between(moments: Iterable[float], began: float, ended: float) -> float:

@@ -142,7 +142,7 @@ class Run:
             trade_waits_ms=[wait_ms(each) for each in operations if each.kind == "trade"],
             first_trade_ms=first_trade_ms(self.history.operations, blow.began),
             everybody_ms=everybody_ms(self.history.operations, blow.began),
-            no_trade_ms=no_trade_ms(self.history.operations, blow.began, blow.undone),
+            no_trade_ms=no_trade_ms(self.history.operations, blow.began, blow.level),
             etcd_ms=blow.etcd_ms,
             noticed_ms=noticed_ms,
             downtime_ms={name: round(seconds * 1_000, 1) for name, seconds in blow.downtime_s.items()},

@@ -15,8 +15,14 @@ ROUND_CAPTION = (
     "From the fault: noticed = another leader was selected, first = the first trade sent after it was answered, "
     "down = every process that ended answers again."
 )
-AGAIN_CAPTION = "first = a new trade of any client was answered, everybody = one of each client was"
-ETCD_CAPTION = "no trade, no write = the longest time without a new trade, or without a write of etcd; "
+AGAIN = (
+    ("first", "everybody"),
+    "first = a new trade of any client was answered, everybody = one of each client was",
+)
+ETCD_AGAIN = (
+    ("no trade", "no write", "everybody"),
+    "no trade, no write = the longest time without a new trade, or a write of etcd, everybody = until each client traded",
+)
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 
 
@@ -100,19 +106,16 @@ def summary_table(summaries: list[Summary]) -> Table:
 def again_table(summaries: list[Summary]) -> Table:
     """One row for each kind of fault: how soon trades went on, and how soon etcd did, where there is one."""
     has_etcd = any(each.etcd_ms for each in summaries)
-    caption = (ETCD_CAPTION if has_etcd else "") + AGAIN_CAPTION
+    headings, caption = ETCD_AGAIN if has_etcd else AGAIN
     table = fault_table("From the fault until trades went on, in ms: median and worst", caption)
-    of_etcd = ("no trade", "worst", "no write", "worst") if has_etcd else ()
-    for heading in ("rounds", *of_etcd, "first", "worst", "everybody", "worst"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for column in ("rounds", *(each for heading in headings for each in (heading, "worst"))):
+        table.add_column(column, justify="right", no_wrap=True)
     for each in summaries:
-        spreads = (
-            *((each.no_trade_ms, each.etcd_ms) if has_etcd else ()),
-            each.first_trade_ms,
-            each.everybody_ms,
-        )
+        spreads = (each.no_trade_ms, each.etcd_ms) if has_etcd else (each.first_trade_ms,)
         cells = [
-            ms(value) for spread in spreads for value in ((spread.median, spread.high) if spread else (None, None))
+            ms(value)
+            for spread in (*spreads, each.everybody_ms)
+            for value in ((spread.median, spread.high) if spread else (None, None))
         ]
         table.add_row(each.kind, str(each.rounds), *cells)
     return table

@@ -130,13 +130,13 @@ class HostsBazaar:
                 case _:
                     raise AssertionError(f"there is no {scenario.action} of hosts")
             blow.undone = time.monotonic()
+            if scenario.action == "kill":
+                levels = await asyncio.gather(*(self._ready_at(name) for name in names))
+                blow.downtime_s = {name: at - blow.began for name, at in zip(names, levels, strict=True)}
+            await self.wait_level()
+            blow.level = time.monotonic()
             if others:
-                blow.etcd_ms = round(watch.longest_s(blow.began, blow.undone) * 1_000, 1)
-        if scenario.action == "kill":
-            levels = await asyncio.gather(*(self._ready_at(name) for name in names))
-            blow.downtime_s = {name: at - blow.began for name, at in zip(names, levels, strict=True)}
-        await self.wait_level()
-        blow.level = time.monotonic()
+                blow.etcd_ms = round(watch.longest_s(blow.began, blow.level) * 1_000, 1)
         await self._compare_logs(scenario)
         return blow
 
