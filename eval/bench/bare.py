@@ -5,11 +5,14 @@
 bytes   an ASGI application under uvicorn that answers any request with the bytes of a stock
 route   a FastAPI route that answers with the same stock
 post    a FastAPI POST with the bazaar's strict model, and its answer
-pass    a FastAPI POST that passes the body on to `--next` and its answer back; three of them and a `post` are the chain
+pass    a FastAPI POST that passes the body on to each `--next` in turn, to several at once where it names several, and
+        the last answer back; and a `post` at /told. Three of them and a `post` are the chain; as front-end, leader and
+        catalog, with two followers that are `post`, they pass on the messages of a trade and do nothing else
 """
 
 import argparse
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -50,18 +53,20 @@ def route_app() -> FastAPI:
 def post_app() -> FastAPI:
     """One POST: the body is checked by the bazaar's model, the answer has the bazaar's shape."""
     app = FastAPI()
-
-    @app.post("/orders", status_code=201)
-    async def place_order(wanted: TradeRequest) -> OrderData:
-        return OrderData(data=Order(number=1, name=wanted.name, type=wanted.type, quantity=wanted.quantity))
-
+    _add_post(app, "/orders")
     return app
 
 
-def pass_app(next_url: str) -> FastAPI:
-    """One POST that is passed on, by the same HTTP client that the bazaar's services use."""
+def _add_post(app: FastAPI, path: str) -> None:
+    @app.post(path, status_code=201)
+    async def place_order(wanted: TradeRequest) -> OrderData:
+        return OrderData(data=Order(number=1, name=wanted.name, type=wanted.type, quantity=wanted.quantity))
+
+
+def pass_app(steps: Sequence[str]) -> FastAPI:
+    """One POST that is passed on, by the same HTTP client that the bazaar's services use. steps: see `--next`."""
     client = make_client(Runtime())
-    url = httpx.URL(f"{next_url}/orders")
+    *before, last = [[httpx.URL(url) for url in step.split(",")] for step in steps]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -69,11 +74,23 @@ def pass_app(next_url: str) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan)
+    _add_post(app, "/told")
+
+    async def call(url: httpx.URL, body: bytes) -> httpx.Response:
+        headers = {"content-type": "application/json"}
+        return await client.send(httpx.Request("POST", url, headers=headers, content=body))
+
+    async def call_all(urls: Sequence[httpx.URL], body: bytes) -> httpx.Response:
+        if len(urls) == 1:
+            return await call(urls[0], body)
+        return (await asyncio.gather(*(call(url, body) for url in urls)))[0]
 
     @app.post("/orders", status_code=201)
     async def pass_on(request: Request) -> Response:
-        headers = {"content-type": "application/json"}
-        answer = await client.send(httpx.Request("POST", url, headers=headers, content=await request.body()))
+        body = await request.body()
+        for step in before:
+            await call_all(step, body)
+        answer = await call_all(last, body)
         return Response(answer.content, answer.status_code, media_type="application/json")
 
     return app
@@ -84,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A yardstick of the benchmark.")
     parser.add_argument("kind", choices=["bytes", "route", "post", "pass"])
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--next", default="")
+    parser.add_argument("--next", action="append", default=[], help="URL[,URL], as often as there are steps")
     arguments = parser.parse_args()
     die_with_parent()
     uvicorn.run(
@@ -98,7 +115,7 @@ def main() -> None:
     )
 
 
-def _app(kind: str, next_url: str) -> ASGIApp:
+def _app(kind: str, steps: Sequence[str]) -> ASGIApp:
     match kind:
         case "bytes":
             return answer_bytes
@@ -106,7 +123,7 @@ def _app(kind: str, next_url: str) -> ASGIApp:
             return route_app()
         case "post":
             return post_app()
-    return pass_app(next_url)
+    return pass_app(steps)
 
 
 if __name__ == "__main__":

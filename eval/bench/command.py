@@ -19,7 +19,7 @@ MOST_CONNECTIONS = 900  # a front-end takes 1,000
 QUICK = BenchSettings(rounds=1, seconds=1.0, connections=(1, 32))
 GROUPS: dict[str, tuple[Subject, ...]] = {
     "look_up": ("bare_uvicorn", "bare_route", "look_up_cached", "look_up_uncached"),
-    "trade": ("bare_post", "bare_chain", "trade"),
+    "trade": ("bare_post", "bare_chain", "bare_trade", "trade"),
     "order_query": ("bare_route", "order_query"),
 }
 """What belongs together: a subject with what it is held against."""

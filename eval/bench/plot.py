@@ -18,6 +18,7 @@ COLOURS: dict[Subject, str] = {
     "bare_route": "#6f6f6f",
     "bare_post": "#bcae9e",
     "bare_chain": "#8c7b6b",
+    "bare_trade": "#5d4f42",
     "look_up_cached": "#7a9cc6",
     "look_up_uncached": "#34618f",
     "trade": "#c2452d",
@@ -31,7 +32,7 @@ PROCESS_COLOURS = {
     "order-2": "#d97b68",
     "order-3": "#c2452d",
 }
-BARE_COLOURS = ["#6f6f6f", "#8c8c8c", "#a9a9a9", "#c6c6c6"]
+BARE_COLOURS = ["#6f6f6f", "#8c8c8c", "#a9a9a9", "#c6c6c6", "#dcdcdc"]
 
 
 def plot_result(result: Result, path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +33,28 @@ class Target:
     pids: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Bare:
+    """One server of `eval.bench.bare`. calls: the places of those that a `pass` calls, step after step."""
+
+    kind: str
+    calls: Sequence[Sequence[int]] = ()
+
+
 @asynccontextmanager
-async def yardstick(*kinds: str) -> AsyncIterator[Target]:
-    """Servers of `eval.bench.bare`; each `pass` hands on to the one after it."""
+async def yardstick(*servers: Bare) -> AsyncIterator[Target]:
+    """These servers; the load goes to the first one. One that is called by a server behind it is only told."""
     first = free_block()
     async with all_stopped() as children:
-        for port in range(first, first + len(kinds)):
-            flags = ["--port", str(port), "--next", f"http://{HOST}:{port + 1}"]
-            children.append(await start(sys.executable, "-m", "eval.bench.bare", kinds[port - first], *flags))
+        for place, server in enumerate(servers):
+            flags = ["--port", str(first + place)]
+            for step in server.calls:
+                paths = ["orders" if called > place else "told" for called in step]
+                urls = [f"http://{HOST}:{first + called}/{path}" for called, path in zip(step, paths, strict=True)]
+                flags += ["--next", ",".join(urls)]
+            children.append(await start(sys.executable, "-m", "eval.bench.bare", server.kind, *flags))
         await asyncio.gather(*(_wait_for_port(first + place, child) for place, child in enumerate(children)))
-        names = [f"{kind}-{place}" for place, kind in enumerate(kinds, start=1)]
+        names = [f"{server.kind}-{place}" for place, server in enumerate(servers, start=1)]
         yield Target(first, dict(zip(names, (child.pid for child in children), strict=True)))
 
 

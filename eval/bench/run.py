@@ -18,7 +18,7 @@ from eval.bench.generators import Generator
 from eval.bench.goals import judge
 from eval.bench.load import Load
 from eval.bench.logs import make_stocks
-from eval.bench.processes import Bazaar, Target, bazaar, yardstick
+from eval.bench.processes import Bare, Bazaar, Target, bazaar, yardstick
 from eval.bench.results import BAZAAR, LABELS, Result, Sample, Size, Subject
 from eval.bench.usage import cpu_s
 from eval.machine import describe_machine
@@ -29,11 +29,19 @@ CACHED_STOCKS = 10  # what a cache holds by default
 MANY_NAMES = 500
 WARM_UP_S = 0.3
 
-YARDSTICKS: dict[Subject, tuple[str, ...]] = {
-    "bare_uvicorn": ("bytes",),
-    "bare_route": ("route",),
-    "bare_post": ("post",),
-    "bare_chain": ("pass", "pass", "pass", "post"),
+YARDSTICKS: dict[Subject, tuple[Bare, ...]] = {
+    "bare_uvicorn": (Bare("bytes"),),
+    "bare_route": (Bare("route"),),
+    "bare_post": (Bare("post"),),
+    "bare_chain": (Bare("pass", [[1]]), Bare("pass", [[2]]), Bare("pass", [[3]]), Bare("post")),
+    # Front-end, leader, catalog, and two followers.
+    "bare_trade": (
+        Bare("pass", [[1]]),
+        Bare("pass", [[2], [3, 4]]),
+        Bare("pass", [[0]]),
+        Bare("post"),
+        Bare("post"),
+    ),
 }
 
 
@@ -159,7 +167,7 @@ async def targets_of(running: Bazaar, subjects: tuple[Subject, ...]) -> AsyncIte
 def load_of(subject: Subject, target: Target, size: Size) -> Load:
     """What a subject is asked for. A yardstick is asked for the same as what is held against it."""
     names = tuple(stock.name for stock in make_stocks(size.stocks)[:MANY_NAMES])
-    if subject in {"trade", "bare_post", "bare_chain"}:
+    if subject in {"trade", "bare_post", "bare_chain", "bare_trade"}:
         return Load(target.port, "trade", names)
     if subject == "order_query":
         return Load(target.port, "order_query", highest=size.orders)

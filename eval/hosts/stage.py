@@ -18,8 +18,8 @@ PATIENCE_S = 60.0  # of a client: all hosts at once have to start on the cores o
 
 BOUND_S = 12.0
 """What may pass until every client trades again: etcd's election, 2 s or a little more, and meanwhile all else that is
-waited for; then a client that finds one front-end after the other silent, 1 s each. The rest is for a machine on which
-all hosts share a few cores."""
+waited for; then a client that finds one front-end after the other silent, 0.6 s each. The rest is for a machine on
+which all hosts share a few cores."""
 
 
 class ThreeHosts:

@@ -41,7 +41,7 @@ def test_only_the_wanted_samples_count_when_others_are_there() -> None:
 
 def test_every_goal_is_open_when_nothing_was_measured() -> None:
     goals = judge(make_result())
-    assert len(goals) == 15
+    assert len(goals) == 16
     assert {(each.measured, each.is_reached) for each in goals} == {(None, None)}
 
 
@@ -63,6 +63,14 @@ def test_trade_alone_is_held_against_the_chain_and_two_commits_when_all_three_ar
     assert alone.measured == Spread(median=1.0, low=1.0, high=1.0)
     assert alone.is_reached is True
     assert goal(make_result(chain, trade), "trade p50").is_reached is None
+
+
+def test_trade_alone_is_held_against_its_bare_messages_and_two_commits() -> None:
+    bare = make_sample("bare_trade", connections=1, p50_ms=16.0)
+    trade = make_sample("trade", connections=1, p50_ms=15.0)
+    alone = goal(make_result(bare, trade, commits_ms=[2.0]), "trade p50 / (bare messages")
+    assert alone.measured == Spread(median=0.75, low=0.75, high=0.75)
+    assert alone.is_reached is True
 
 
 def test_growth_is_that_of_processor_time_when_logs_are_long() -> None:

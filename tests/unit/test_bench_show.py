@@ -93,7 +93,7 @@ def test_everything_is_measured_when_no_flag_is_given() -> None:
 
 def test_subjects_come_with_their_yardsticks_when_only_some_are_wanted() -> None:
     assert choose(only="trade,order_query").subjects == (
-        "bare_route", "bare_post", "bare_chain", "trade", "order_query",
+        "bare_route", "bare_post", "bare_chain", "bare_trade", "trade", "order_query",
     )  # fmt: skip
     assert choose(only="look_up_cached").subjects == ("look_up_cached",)
 
