@@ -22,12 +22,11 @@ LOST = (httpx.RequestError, OSError, TimeoutError)
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt that decided nothing; the call may be tried again. was_silence: it has taken its time already."""
+    """An attempt that decided nothing; the call may be tried again."""
 
     is_definite: bool
     reason: str
     retry_after_s: float = 0.0
-    was_silence: bool = False
 
 
 def failure_of_error(error: BaseException) -> Failure:
@@ -65,8 +64,7 @@ class Pauses:
     """How long one call waits between its attempts.
 
     Every address is tried once without a pause; after such a round the call waits, twice as long each time, with jitter
-    so that clients who failed together do not come back together, and never less than the servers asked for. After a
-    silence there is nothing more to wait for.
+    so that clients who failed together do not come back together, and never less than the servers asked for.
     """
 
     def __init__(self, addresses: int, source: random.Random) -> None:
@@ -75,12 +73,14 @@ class Pauses:
         self._failures = 0
         self._asked_for_s = 0.0
 
+    def note(self, failure: Failure) -> None:
+        """Remember how long a server wants to be left alone."""
+        self._asked_for_s = max(self._asked_for_s, failure.retry_after_s)
+
     def after(self, failure: Failure) -> float:
         """Seconds to wait before the next attempt."""
-        if failure.was_silence:
-            return 0.0
+        self.note(failure)
         self._failures += 1
-        self._asked_for_s = max(self._asked_for_s, failure.retry_after_s)
         rounds, rest = divmod(self._failures, self._addresses)
         if rest:
             return 0.0

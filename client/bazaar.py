@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from client.addresses import addresses_of
-from client.attempts import LOST, NO_ANSWER, Failure, Pauses, failure_of_answer, failure_of_error
+from client.attempts import LOST, Failure, Pauses, failure_of_answer, failure_of_error
 from client.errors import NotAvailable, OutcomeUnknown, Rejected
 from client.requests import Requests
 from services.common.http import make_client
@@ -41,7 +41,7 @@ from services.common.models import (
     Type,
 )
 from services.common.runtime import Runtime
-from services.common.silence import Silence, unless_silent
+from services.common.silence import unless_silent
 
 PATIENCE_S = 30.0  # a call is given up after so long
 TRADE_ATTEMPT_S = 12.0  # a front-end works on a trade for up to 10 s
@@ -101,7 +101,6 @@ class BazaarClient:
     It stays with the address that answered last. When that one refuses, breaks or says 503, the same call goes to the
     next at once, a trade with the same key; when it is silent and not ready, the next one is asked beside it.
     `patience_s` bounds every call. `transport`, `runtime` and `sleep` are the outside world, for tests and simulations.
-    `retries` counts the attempts that were not a call's first.
     """
 
     def __init__(
@@ -119,7 +118,13 @@ class BazaarClient:
         outside = self._runtime if transport is None else replace(self._runtime, transport=lambda: transport)
         self._http = make_client(outside)
         self._current = 0  # the address that answered last
-        self.retries = 0
+        self._calls = 0
+        self._attempts = 0
+
+    @property
+    def retries(self) -> int:
+        """How many attempts were not a call's first."""
+        return self._attempts - self._calls
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,7 +216,8 @@ class BazaarClient:
         deadline = monotonic() + self._patience_s
         pauses = Pauses(len(self._urls), self._runtime.random)
         may_be_executed = False
-        async with Requests() as requests:
+        self._calls += 1
+        async with Requests(pauses.note) as requests:
             while True:
                 address = self._current
                 try:
@@ -227,28 +233,28 @@ class BazaarClient:
                 may_be_executed = may_be_executed or (call.key is not None and not result.is_definite)
                 if self._current == address:  # no other task has moved on since
                     self._current = (address + 1) % len(self._urls)
-                time_left_s = deadline - monotonic() - LAST_ATTEMPT_S
-                if time_left_s <= 0:
-                    raise _given_up(call, may_be_executed, f"{result.reason}, for {self._patience_s:g} s")
-                await self._sleep(min(pauses.after(result), time_left_s))
-                if self._current not in requests:
-                    self.retries += 1
+                time_left_s = deadline - monotonic()
+                spare_s = time_left_s - LAST_ATTEMPT_S
+                if spare_s <= 0:  # for another attempt; one that is under way may still decide
+                    if not await requests.pause(time_left_s if requests else 0.0):
+                        raise _given_up(call, may_be_executed, f"{result.reason}, for {self._patience_s:g} s")
+                elif requests:
+                    await requests.pause(min(pauses.after(result), spare_s))
+                else:
+                    await self._sleep(min(pauses.after(result), spare_s))
 
     async def _attempt(
         self, call: _Call, read: Callable[[httpx.Response], T], requests: Requests, address: int, time_left_s: float
     ) -> T | Failure:
-        """Ask this front-end, unless it is being asked; another one of those may answer first. Raises Rejected."""
+        """Ask this front-end, unless it is being asked; another one of those may decide first. Raises Rejected."""
         answered = address
         try:
             if len(self._urls) == 1:  # nobody else can be asked, so there is nothing to do but wait
+                self._attempts += 1
                 response = await self._send(call, address, time_left_s)
             else:
-                if address not in requests:
-                    requests.send(address, self._send(call, address, time_left_s))
-                answered = await unless_silent(requests.over(address), lambda: self._is_ready(address), SILENT_S)
+                answered = await self._ask(call, requests, address, time_left_s)
                 response = requests.take(answered)
-        except Silence:
-            return Failure(is_definite=False, reason=NO_ANSWER, was_silence=True)
         except LOST as error:
             return failure_of_error(error)
         if answered != address:
@@ -260,6 +266,15 @@ class BazaarClient:
             return read(response)
         except ValidationError:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
+
+    async def _ask(self, call: _Call, requests: Requests, address: int, time_left_s: float) -> int:
+        """Ask this front-end beside those that are being asked; whose answer counts. Raises Silence."""
+        if (decided := requests.decided(but=address)) is not None:
+            return decided
+        if address not in requests:
+            self._attempts += 1
+            requests.send(address, self._send(call, address, time_left_s))
+        return await unless_silent(requests.wait(address), lambda: self._is_ready(address), SILENT_S)
 
     async def _send(self, call: _Call, address: int, time_left_s: float) -> httpx.Response:
         headers = {} if call.key is None else {"content-type": "application/json", "idempotency-key": call.key}

@@ -35,15 +35,17 @@ async def unless_silent(
             if asking is not None and not asking.result():
                 raise Silence
     finally:
-        await ended(working, asking)
+        await end_all(working, asking)
 
 
-async def ended(*tasks: "asyncio.Task[Any] | None") -> None:
+async def end_all(*tasks: "asyncio.Task[Any] | None") -> None:
     """Cancel what is still under way, and leave no exception that nobody has looked at."""
-    for task in tasks:
-        if task is not None:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait((task,))
-            if not task.cancelled():
-                task.exception()
+    made = [task for task in tasks if task is not None]
+    under_way = [task for task in made if not task.done()]
+    for task in under_way:
+        task.cancel()
+    if under_way:
+        await asyncio.wait(under_way)
+    for task in made:
+        if not task.cancelled():
+            task.exception()

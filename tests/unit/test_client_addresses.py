@@ -197,6 +197,8 @@ async def test_either_answers_when_both_were_silent_and_not_ready() -> None:
         both.lose("front-end-2", waiting)
         async with BazaarClient(FIRST, SECOND, runtime=both.runtime()) as bazaar:
             await bazaar.buy("GameStart", 1)
+            assert len(asyncio.all_tasks()) == 1, "nothing is left under way"
+            assert bazaar.retries == 1
             both.lost.clear()
             await bazaar.look_up("GameStart")
 
