@@ -72,18 +72,20 @@ class Pauses:
         self._random = source
         self._failures = 0
         self._asked_for_s = 0.0
+        self._noted_s = 0.0
 
     def note(self, failure: Failure) -> None:
-        """Remember how long a server wants to be left alone."""
-        self._asked_for_s = max(self._asked_for_s, failure.retry_after_s)
+        """One failed when another one was waited for: the next attempt waits for as long as it asked for."""
+        self._noted_s = max(self._noted_s, failure.retry_after_s)
 
     def after(self, failure: Failure) -> float:
         """Seconds to wait before the next attempt."""
-        self.note(failure)
+        noted_s, self._noted_s = self._noted_s, 0.0
         self._failures += 1
+        self._asked_for_s = max(self._asked_for_s, failure.retry_after_s, noted_s)
         rounds, rest = divmod(self._failures, self._addresses)
         if rest:
-            return 0.0
+            return noted_s
         longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(rounds - 1, 10))
         wait = max(self._random.uniform(longest / 2, longest), self._asked_for_s)
         self._asked_for_s = 0.0
