@@ -6,8 +6,9 @@ bytes   an ASGI application under uvicorn that answers any request with the byte
 route   a FastAPI route that answers with the same stock
 post    a FastAPI POST with the bazaar's strict model, and its answer
 pass    a FastAPI POST that passes the body on to each `--next` in turn, to several at once where it names several, and
-        the last answer back; and a `post` at /told. Three of them and a `post` are the chain; as front-end, leader and
-        catalog, with two followers that are `post`, they pass on the messages of a trade and do nothing else
+        the last answer back; at /told, a `take`. Three of them and a `post` are the chain
+take    a FastAPI POST that takes the body and answers with a few bytes: a follower. Front-end, leader and catalog that
+        are a `pass` exchange with two of them the messages of a trade
 """
 
 import argparse
@@ -53,14 +54,25 @@ def route_app() -> FastAPI:
 def post_app() -> FastAPI:
     """One POST: the body is checked by the bazaar's model, the answer has the bazaar's shape."""
     app = FastAPI()
-    _add_post(app, "/orders")
+
+    @app.post("/orders", status_code=201)
+    async def place_order(wanted: TradeRequest) -> OrderData:
+        return OrderData(data=Order(number=1, name=wanted.name, type=wanted.type, quantity=wanted.quantity))
+
     return app
 
 
-def _add_post(app: FastAPI, path: str) -> None:
-    @app.post(path, status_code=201)
-    async def place_order(wanted: TradeRequest) -> OrderData:
-        return OrderData(data=Order(number=1, name=wanted.name, type=wanted.type, quantity=wanted.quantity))
+def take_app() -> FastAPI:
+    """One POST without a model."""
+    app = FastAPI()
+    app.post("/orders", status_code=201)(take)
+    return app
+
+
+async def take(request: Request) -> Response:
+    """Take the body, and say so."""
+    await request.body()
+    return Response(b"{}", 201, media_type="application/json")
 
 
 def pass_app(steps: Sequence[str]) -> FastAPI:
@@ -74,7 +86,7 @@ def pass_app(steps: Sequence[str]) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan)
-    _add_post(app, "/told")
+    app.post("/told", status_code=201)(take)
 
     async def call(url: httpx.URL, body: bytes) -> httpx.Response:
         headers = {"content-type": "application/json"}
@@ -99,7 +111,7 @@ def pass_app(steps: Sequence[str]) -> FastAPI:
 def main() -> None:
     """Serve one of them until told to stop."""
     parser = argparse.ArgumentParser(description="A yardstick of the benchmark.")
-    parser.add_argument("kind", choices=["bytes", "route", "post", "pass"])
+    parser.add_argument("kind", choices=["bytes", "route", "post", "pass", "take"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--next", action="append", default=[], help="URL[,URL], as often as there are steps")
     arguments = parser.parse_args()
@@ -123,6 +135,8 @@ def _app(kind: str, steps: Sequence[str]) -> ASGIApp:
             return route_app()
         case "post":
             return post_app()
+        case "take":
+            return take_app()
     return pass_app(steps)
 
 

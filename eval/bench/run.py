@@ -39,8 +39,8 @@ YARDSTICKS: dict[Subject, tuple[Bare, ...]] = {
         Bare("pass", [[1]]),
         Bare("pass", [[2], [3, 4]]),
         Bare("pass", [[0]]),
-        Bare("post"),
-        Bare("post"),
+        Bare("take"),
+        Bare("take"),
     ),
 }
 

@@ -42,8 +42,8 @@ class Round(BaseModel):
 
     longest_ms: the longest wait of any client, by kind of operation. first_trade_ms: from the fault to the answer of
     the first trade that was new after it. everybody_ms: until that was so for each client. noticed_ms: until a
-    front-end selected another leader. Until all was level again, no_trade_ms: the longest time in which no new
-    trade was answered, to any client; etcd_ms: in which etcd took no write, through any node that was not struck.
+    front-end selected another leader. Until all was level again, no_trade_ms: the longest time in which no trade
+    had its first answer, of any client; etcd_ms: in which etcd took no write, through any node that was not struck.
     """
 
     number: int

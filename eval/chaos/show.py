@@ -21,7 +21,7 @@ AGAIN = (
 )
 ETCD_AGAIN = (
     ("no trade", "no write", "everybody"),
-    "no trade, no write = the longest time without a new trade, or a write of etcd; everybody = until each traded",
+    "no trade, no write = the longest time without a trade, or without a write of etcd; everybody = until each traded",
 )
 SUMMARY_CAPTION = "down = the longest time until they answered again, beyond = the worst wait less the catalog's."
 

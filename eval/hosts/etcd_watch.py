@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -15,9 +15,10 @@ WRITE = put("watch", b"")  # which is no key of a catalog
 
 
 class EtcdWatch:
-    """When etcd answered a write, in monotonic seconds."""
+    """When etcd answered a write, in seconds of this clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._answered: list[float] = []
 
     def longest_s(self, began: float, ended: float) -> float:
@@ -34,17 +35,22 @@ class EtcdWatch:
     async def _write(self, node: Etcd) -> None:
         with suppress(EtcdUnavailable, EtcdUnknown):
             _ = await node.change([], [WRITE])
-            self._answered.append(time.monotonic())
+            self._answered.append(self._clock())
 
 
 @asynccontextmanager
-async def watching(client: httpx.AsyncClient, urls: Sequence[str]) -> AsyncIterator[EtcdWatch]:
+async def watching(
+    client: httpx.AsyncClient, urls: Sequence[str], clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[EtcdWatch]:
     """Write through each of these nodes, as long as the body lasts."""
-    watch = EtcdWatch()
+    watch = EtcdWatch(clock)
     watches = [asyncio.create_task(watch.watch(Etcd(client, [url]))) for url in urls]
     try:
         yield watch
     finally:
         for task in watches:
             task.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+        await asyncio.wait(watches)
+        for task in watches:
+            if not task.cancelled():
+                task.result()  # raises what it has met: nobody may think that etcd was silent

@@ -81,7 +81,7 @@ class EtcdStore:
         self._claims = Claims(runtime, etcd, self._top)
         self._replica_ids = frozenset(replica_ids)
         self._memory: _Memory | None = None
-        self._asked_at = math.inf  # when the look began that is under way
+        self._asked_at = math.inf  # when the first look began that was not answered yet
         self._refreshes: Batcher[None, None] = Batcher(self._refresh, max_batch=10_000)
 
     @property
@@ -162,7 +162,7 @@ class EtcdStore:
 
     async def _refresh(self, callers: Sequence[None]) -> list[None]:
         memory = self._known()
-        self._asked_at = self._now()
+        self._asked_at = min(self._asked_at, self._now())
         try:
             while not await self._catch_up(memory):
                 pass
@@ -171,8 +171,7 @@ class EtcdStore:
         except (IntegrityFailure, AssertionError, ValueError):
             with ends_process(self._runtime):
                 raise
-        finally:
-            self._asked_at = math.inf
+        self._asked_at = math.inf
         return [None] * len(callers)
 
     async def _catch_up(self, memory: _Memory) -> bool:

@@ -44,7 +44,7 @@ REBUILD_AGAIN_S = 0.1  # after a replica did not answer
 # Where catalogs share etcd.
 DECIDE_ANSWER_S = 2.3  # a decision is not tried again later than so long after it was asked for
 CONFLICT_PAUSE_S = 0.02  # at most, times the conflicts after the first, before a decision is tried again
-ETCD_BESIDE_S = 0.2  # when a read was not answered by then, the next node is asked beside
+ETCD_BESIDE_S = 0.2  # when a read was not answered by then, the next node is asked beside, and no commit is sent
 ETCD_READ_S = 0.5  # and the same node once more after so long
 ETCD_READ_AGAIN_S = 0.05  # or so long after it failed
 ETCD_READS_S = 2.0  # and given up after so long

@@ -247,7 +247,7 @@ async def test_a_leader_looks_at_its_followers_at_once_and_again_and_a_follower_
             await asyncio.sleep(0.01)
             assert looks() == [1, 1]
         await asyncio.sleep(4 * LOOK_EVERY_S)
-        assert looks() > [2, 2]
+        assert min(looks()) > 2
 
 
 @in_fake_time

@@ -253,6 +253,26 @@ async def test_nothing_is_written_while_etcd_owes_an_answer(tmp_path: Path) -> N
     await one_sequence(world)
 
 
+@in_catalog_time
+async def test_nothing_is_written_until_etcd_has_answered_however_often_it_was_asked(tmp_path: Path) -> None:
+    world = SharedWorld(tmp_path)
+    async with world.running("a") as one:
+        store = one.catalog._store
+        await one.trade(world.leader, buy("a", 1))
+        world.place("a").etcd("hangs")
+        for _ in range(3):
+            assert (await one.client.get("/stocks/GameStart")).status_code == 503
+            assert store.is_silent
+        asking = asyncio.create_task(one.client.get("/stocks/GameStart"))
+        await asyncio.sleep(0.01)
+        assert store.is_silent, "also when another look has just begun"
+        world.place("a").etcd(None)
+        assert (await asking).status_code == 200
+        assert not store.is_silent
+        await one.trade(world.leader, buy("b", 2))
+    await one_sequence(world)
+
+
 # etcd is lost.
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from services.common.models import SessionRequest
 from services.common.timing import (
+    DECIDE_ANSWER_S,
     LEASE_AT_CATALOG_S,
     PROBE_AFTER_S,
     SILENT_S,
@@ -176,6 +177,23 @@ async def test_a_lease_is_over_by_the_time_etcd_can_be_asked_again(tmp_path: Pat
         await other.trade(world.leader, buy("a"))
         assert world.place("b").clock() - began < 0.1
     await one_sequence(world)
+
+
+@in_catalog_time
+async def test_a_decision_ends_in_time_when_a_lease_and_then_etcd_have_to_be_waited_for(tmp_path: Path) -> None:
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one:
+        await open_at(world, holder, one)
+        place = world.place("a")
+        place.network.fault(holder.url, "hangs")
+        place.etcd("hangs")
+        began = place.clock()
+        looking = asyncio.create_task(one.client.get("/stocks/GameStart"))
+        response = await one.post("/decide", world.leader.ask(buy("a")))
+        assert response.status_code == 503, "nothing was sent to etcd"
+        assert LEASE_AT_CATALOG_S < place.clock() - began <= DECIDE_ANSWER_S + 0.001
+        assert (await looking).status_code == 503
 
 
 @in_catalog_time
