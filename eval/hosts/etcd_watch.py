@@ -50,7 +50,6 @@ async def watching(
     finally:
         for task in watches:
             task.cancel()
-        await asyncio.wait(watches)
-        for task in watches:
-            if not task.cancelled():
-                task.result()  # raises what it has met: nobody may think that etcd was silent
+        for ended_by in await asyncio.gather(*watches, return_exceptions=True):
+            if isinstance(ended_by, Exception):
+                raise ended_by  # nobody may think that etcd was silent

@@ -47,6 +47,12 @@ async def test_a_watch_that_fails_is_not_taken_for_silence() -> None:
     assert caught.group_contains(ArithmeticError)
 
 
+async def test_nothing_is_watched_when_every_node_is_struck() -> None:
+    async with etcd_that(lambda _: httpx.Response(500)) as client, watching(client, []):
+        pass
+    assert len(asyncio.all_tasks()) == 1
+
+
 def test_etcd_is_shown_beside_the_trades_where_there_is_one() -> None:
     plain = Round(
         number=1,
