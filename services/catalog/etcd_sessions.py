@@ -18,13 +18,17 @@ NOT_REACHED = "the catalog does not reach etcd; this request was not executed, t
 
 @dataclass(frozen=True)
 class Record:
-    """One session. grantors: who must renew its lease, all of them. revision: which one changed it last."""
+    """One session. grantors: who must renew its lease, all of them. revision: which one changed it last.
+
+    seen_at: when this process saw it first, by the runtime's clock.
+    """
 
     id: str
     url: str
     grantors: tuple[str, ...]
     is_revoked: bool
     revision: int
+    seen_at: float
 
 
 class SessionRecords:
@@ -48,7 +52,9 @@ class SessionRecords:
         fields = json.loads(found.value)
         session_id = bytes.fromhex(found.key.removeprefix(self._keys.sessions)).decode()
         grantors = tuple(fields.get("grantors", ()))  # a catalog of an earlier release wrote none
-        return Record(session_id, fields["url"], grantors, fields["revoked"], found.mod_revision)
+        before = self.known.get(session_id)
+        seen_at = self._runtime.monotonic() if before is None else before.seen_at
+        return Record(session_id, fields["url"], grantors, fields["revoked"], found.mod_revision, seen_at)
 
     async def add(self, session_id: str, url: str, grantors: Sequence[str]) -> int | None:
         """Make a session live; gives the head's position at that very moment, None when the id was used.

@@ -203,10 +203,10 @@ class SharedSessions:
         self._over.add(session_id)
 
     def _session(self, record: Record) -> Session:
-        """A session as this process tells it. Its first lease is over a lease after this process knew of it."""
+        """A session as this process tells it. Its first lease is over a lease after this process saw it."""
         session = self._sessions.get(record.id)
         if session is None:
-            until = self._runtime.monotonic() + LEASE_AT_CATALOG_S
+            until = record.seen_at + LEASE_AT_CATALOG_S
             session = Session(record.id, self._connect(record.url), self._generation, until)
             self._sessions[record.id] = session
         return session

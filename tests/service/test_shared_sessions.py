@@ -164,6 +164,22 @@ async def test_a_grantor_waits_for_a_lease_that_it_has_not_renewed_yet(tmp_path:
 
 
 @in_catalog_time
+async def test_a_lease_that_was_not_renewed_is_counted_from_when_its_session_was_seen(tmp_path: Path) -> None:
+    world = SharedWorld(tmp_path)
+    holder = world.front_end()
+    async with world.running("a") as one, world.running("b") as other:
+        grantors = [(await each.session("renew", holder, "none")).grantor for each in (one, other)]
+        assert (await one.session("open", holder, grantors=grantors)).outcome == "opened"
+        world.place("b").network.fault(holder.url, "hangs")
+        assert await other.quantity() == 100
+        began = world.place("b").clock()
+        await asyncio.sleep(0.7)
+        await other.trade(world.leader, buy("a"))
+        assert world.place("b").clock() - began == pytest.approx(LEASE_AT_CATALOG_S, abs=0.01)
+    await one_sequence(world)
+
+
+@in_catalog_time
 async def test_a_lease_is_over_by_the_time_etcd_can_be_asked_again(tmp_path: Path) -> None:
     world = SharedWorld(tmp_path)
     holder = world.front_end()
