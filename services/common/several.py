@@ -24,8 +24,7 @@ from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRef
 
 PASSED_OVER_MIN_S = 0.5
 PASSED_OVER_MAX_S = 2.0
-SHORT_CALL_S = 2.2  # a message with less time than a decision: a report, say
-SHORT_QUESTION_S = 1.0  # a question with less time than a look-up
+SHORT_CALL_S = 1.0
 QUESTION_S = 0.5  # a question that was not answered by then is put to the next one as well
 QUESTION_AGAIN_S = 0.1  # while one is silent, one that failed is asked again after so long
 SILENT_S = 0.25  # one that has not answered a message by then is asked whether it lives, and has as long to say so
@@ -72,9 +71,7 @@ class Several(Peer):
     ) -> AnswerT:
         """See `Peer.call`; `timeout_s` is for all attempts together."""
         deadline = self._clock() + timeout_s
-        candidates, tried = self._in_order(
-            is_short=timeout_s <= (SHORT_QUESTION_S if message is None else SHORT_CALL_S)
-        )
+        candidates, tried = self._in_order(is_short=timeout_s <= SHORT_CALL_S)
 
         async def ask(candidate: _Candidate) -> AnswerT:
             left = deadline - self._clock()

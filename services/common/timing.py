@@ -15,7 +15,7 @@ FOLLOWER_PATIENCE_S = 0.5  # a follower that fails for so long is not waited for
 # In the background.
 REPORT_MIN_S = 0.15  # a replica asks the catalog for news after a random time between these two
 REPORT_MAX_S = 0.4
-REPORT_ANSWER_S = 2.2  # an empty decision is given up after so long: later than a catalog gives up a read of etcd
+REPORT_ANSWER_S = 1.0  # an empty decision is given up after so long
 LEVEL_S = 1.5  # a replica is level when it reached the catalog's head so recently
 FETCH_S = 0.5  # a replica that starts waits so long for each peer that does not answer
 

@@ -15,7 +15,6 @@ from services.common.several import (
     PASSED_OVER_MIN_S,
     QUESTION_S,
     SHORT_CALL_S,
-    SHORT_QUESTION_S,
     SILENT_S,
     TRY_S,
     Several,
@@ -221,10 +220,10 @@ async def test_one_that_failed_is_tried_again_by_a_short_call_when_its_pause_is_
     service.network.fault(FIRST, "refuses")
     assert await service.ask() == 2
     service.network.fault(FIRST, None)
-    assert await service.ask(SHORT_QUESTION_S) == 2, "not yet"
+    assert await service.ask(SHORT_CALL_S) == 2, "not yet"
     await asyncio.sleep(PASSED_OVER_MIN_S + 0.01)
     assert await service.ask(LONG_S) == 2, "not by a call that has much to lose"
-    assert await service.ask(SHORT_QUESTION_S) == 1
+    assert await service.ask(SHORT_CALL_S) == 1
     assert await service.ask(LONG_S) == 1, "it works again"
 
 
