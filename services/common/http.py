@@ -141,6 +141,12 @@ class Peer:
         except ValidationError as error:
             raise PeerLost(f"{self.url} gave an answer that is none of ours") from error
 
+    async def ask(
+        self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
+    ) -> AnswerT:
+        """A call that changes nothing, so that it may be made to several at once; see `services.common.several`."""
+        return await self.call(path, answer, message, timeout_s=timeout_s)
+
     async def unless_silent(self, work: Coroutine[Any, Any, T], path: str, silent_s: float) -> T:
         """The result of a call of this peer. Raises PeerSilent once a GET of `path` is not answered within `silent_s`.
 

@@ -6,10 +6,12 @@ by one that has much time to lose. What holds here:
 
 - A message goes on to the next address only when the one before certainly did nothing (a refused connection, a 503).
   One whose outcome is unknown is the caller's to repeat.
-- A mere question (a GET) is put to the next address also when the one before has failed, and beside one that is silent.
+- A mere question (`Peer.ask`, or a GET) is put to the next address also when the one before has failed, and beside one
+  that is silent.
 - When nobody could answer, an indefinite failure outweighs a definite one.
 - One that works on a message for long is asked whether it lives. One that does not say so is given up: what became of
-  the message is unknown, as it would be later.
+  the message is unknown, as it would be later. One that says so is not passed over for a question that it could not
+  answer in time, unless another one did: it may wait for what all wait for.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,7 +22,7 @@ from pydantic import BaseModel
 
 from services.common.beside import first_answer
 from services.common.errors import Unavailable
-from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused
+from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused, PeerSilent, PeerTimeout
 
 PASSED_OVER_MIN_S = 0.5
 PASSED_OVER_MAX_S = 2.0
@@ -29,6 +31,10 @@ QUESTION_S = 0.5  # a question that was not answered by then is put to the next 
 QUESTION_AGAIN_S = 0.1  # while one is silent, one that failed is asked again after so long
 SILENT_S = 0.25  # one that has not answered a message by then is asked whether it lives, and has as long to say so
 TRY_S = 0.4  # what one that failed before may take, while another one works
+
+
+class _Working(PeerTimeout):
+    """It lives, and did not answer in time."""
 
 
 class _Candidate:
@@ -40,11 +46,16 @@ class _Candidate:
         self._pause = PASSED_OVER_MIN_S
 
     async def call(self, path: str, answer: type[AnswerT], message: BaseModel | None, timeout_s: float) -> AnswerT:
-        """See `Peer.call`; PeerSilent where there is much time to lose, and it does not say that it lives."""
+        """See `Peer.call`; where there is much time to lose, PeerSilent when it does not say that it lives."""
         work = self.peer.call(path, answer, message, timeout_s=timeout_s)
         if message is None or timeout_s < 3 * SILENT_S:
             return await work
-        return await self.peer.unless_silent(work, "/livez", SILENT_S)
+        try:
+            return await self.peer.unless_silent(work, "/livez", SILENT_S)
+        except PeerSilent:
+            raise
+        except PeerTimeout as error:
+            raise _Working(str(error)) from error
 
     def pass_over(self, now: float) -> None:
         """It failed, or is about to be tried although it did."""
@@ -70,16 +81,29 @@ class Several(Peer):
         self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
     ) -> AnswerT:
         """See `Peer.call`; `timeout_s` is for all attempts together."""
+        if message is None:
+            return await self.ask(path, answer, timeout_s=timeout_s)
+        candidates, attempt = self._prepare(path, answer, message, timeout_s)
+        return await self._in_turn(candidates, attempt, self._clock() + timeout_s)
+
+    async def ask(
+        self, path: str, answer: type[AnswerT], message: BaseModel | None = None, *, timeout_s: float
+    ) -> AnswerT:
+        """See `Peer.ask`; `timeout_s` is for all attempts together."""
+        return await self._beside(*self._prepare(path, answer, message, timeout_s))
+
+    def _prepare(
+        self, path: str, answer: type[AnswerT], message: BaseModel | None, timeout_s: float
+    ) -> tuple[list[_Candidate], Callable[[_Candidate], Coroutine[Any, Any, AnswerT]]]:
+        """Whom to ask, in order, and how to ask one of them."""
         deadline = self._clock() + timeout_s
         candidates, tried = self._in_order(is_short=timeout_s <= SHORT_CALL_S)
 
-        async def ask(candidate: _Candidate) -> AnswerT:
+        async def attempt(candidate: _Candidate) -> AnswerT:
             left = deadline - self._clock()
             return await candidate.call(path, answer, message, min(left, TRY_S) if candidate is tried else left)
 
-        if message is None:
-            return await self._beside(candidates, ask)
-        return await self._in_turn(candidates, ask, deadline)
+        return candidates, attempt
 
     async def _in_turn(
         self, candidates: list[_Candidate], ask: Callable[[_Candidate], Coroutine[Any, Any, AnswerT]], deadline: float
@@ -120,7 +144,8 @@ class Several(Peer):
             except PeerError as error:
                 if _is_its_own_fault(error):
                     silent.remove(candidate)
-                    candidate.pass_over(self._clock())
+                    if not isinstance(error, _Working):
+                        candidate.pass_over(self._clock())
                     failures.append(error)
                     raise
                 said = error

@@ -141,8 +141,9 @@ class CatalogLink:
 
     async def _ask(self, request: DecideRequest, timeout_s: float) -> DecideAnswer | Literal["not_decided", "unknown"]:
         began = self._runtime.monotonic()
+        send = self._catalog.call if request.trades else self._catalog.ask
         try:
-            answer = await self._catalog.call("/decide", DecideAnswer, request, timeout_s=timeout_s)
+            answer = await send("/decide", DecideAnswer, request, timeout_s=timeout_s)
         except PeerRefused:
             return "not_decided"
         except PeerAnswered as error:
