@@ -10,8 +10,7 @@ by one that has much time to lose. What holds here:
   that is silent.
 - When nobody could answer, an indefinite failure outweighs a definite one.
 - One that works on a message for long is asked whether it lives. One that does not say so is given up: what became of
-  the message is unknown, as it would be later. One that says so is not passed over for a question that it could not
-  answer in time, unless another one did: it may wait for what all wait for.
+  the message is unknown, as it would be later.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,7 +21,7 @@ from pydantic import BaseModel
 
 from services.common.beside import first_answer
 from services.common.errors import Unavailable
-from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused, PeerSilent, PeerTimeout
+from services.common.http import AnswerT, Peer, PeerAnswered, PeerError, PeerRefused
 
 PASSED_OVER_MIN_S = 0.5
 PASSED_OVER_MAX_S = 2.0
@@ -31,10 +30,6 @@ QUESTION_S = 0.5  # a question that was not answered by then is put to the next 
 QUESTION_AGAIN_S = 0.1  # while one is silent, one that failed is asked again after so long
 SILENT_S = 0.25  # one that has not answered a message by then is asked whether it lives, and has as long to say so
 TRY_S = 0.4  # what one that failed before may take, while another one works
-
-
-class _Working(PeerTimeout):
-    """It lives, and did not answer in time."""
 
 
 class _Candidate:
@@ -50,12 +45,7 @@ class _Candidate:
         work = self.peer.call(path, answer, message, timeout_s=timeout_s)
         if message is None or timeout_s < 3 * SILENT_S:
             return await work
-        try:
-            return await self.peer.unless_silent(work, "/livez", SILENT_S)
-        except PeerSilent:
-            raise
-        except PeerTimeout as error:
-            raise _Working(str(error)) from error
+        return await self.peer.unless_silent(work, "/livez", SILENT_S)
 
     def pass_over(self, now: float) -> None:
         """It failed, or is about to be tried although it did."""
@@ -144,8 +134,7 @@ class Several(Peer):
             except PeerError as error:
                 if _is_its_own_fault(error):
                     silent.remove(candidate)
-                    if not isinstance(error, _Working):
-                        candidate.pass_over(self._clock())
+                    candidate.pass_over(self._clock())
                     failures.append(error)
                     raise
                 said = error

@@ -10,7 +10,9 @@ import pytest
 
 from services.common.digest import empty_head, entry_digest
 from services.common.errors import IntegrityFailure
+from services.common.http import make_client
 from services.common.models import MAX_ENTRIES, DecideAnswer, Entry, GenerationAnswer, Head, Stock, Trade
+from services.common.several import QUESTION_S, service_at
 from services.common.timing import DECIDE_S, LEVEL_S, REPORT_ANSWER_S
 from services.order.catalog_link import CatalogLink, Result
 from services.order.log import OrderLog
@@ -705,3 +707,37 @@ async def test_the_next_trip_begins_when_nobody_waits_for_the_last_one(path: Pat
         began = made.outside.clock()
         assert await made.link.refresh()
         assert made.outside.clock() - began < 0.1
+
+
+# Several catalogs.
+
+
+@in_fake_time
+async def test_a_report_is_made_to_several_catalogs_and_a_decision_to_one(path: Path) -> None:
+    async with linked(path) as made:
+        outside, other = made.outside, "http://catalog-2:8010"
+
+        async def only_lives(request: httpx.Request) -> httpx.Response:
+            if request.url.path != "/livez":
+                await asyncio.Event().wait()
+            return httpx.Response(200)
+
+        outside.network.serve(CATALOG, only_lives)
+        outside.network.serve(other, made.catalog.handle)
+
+        def new_link() -> CatalogLink:
+            catalogs = service_at(make_client(outside.runtime), [CATALOG, other], outside.clock)
+            return CatalogLink(outside.runtime, 1, made.log, catalogs, _no)
+
+        made.link = new_link()
+        began = outside.clock()
+        assert await made.link.refresh()
+        assert outside.clock() - began == pytest.approx(QUESTION_S)
+        reports = outside.network.count(other, "/decide")
+        made.link = new_link()
+        assert await made.decide(make_trade("a")) == "unknown"
+        assert outside.network.count(other, "/decide") == reports
+
+
+async def _no(_: int) -> bool:
+    return False

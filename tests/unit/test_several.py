@@ -20,7 +20,7 @@ from services.common.several import (
     Several,
     service_at,
 )
-from services.common.timing import LEVEL_S, REPORT_MAX_S
+from services.common.timing import LEVEL_S, REPORT_ANSWER_S, REPORT_MAX_S
 from tests.support.fake_network import FakeNetwork, Fault, Handler, answer, failure
 from tests.support.fake_time import FakeClock, in_fake_time
 
@@ -62,6 +62,10 @@ class Service:
     async def ask(self, timeout_s: float = LONG_S) -> int | None:
         """A question; gives who answered."""
         return (await self.peer.call("/generation", GenerationAnswer, timeout_s=timeout_s)).generation
+
+    async def report(self) -> int:
+        """A question with a message; gives who answered."""
+        return (await self.peer.ask("/sessions/renew", SessionAnswer, MESSAGE, timeout_s=REPORT_ANSWER_S)).generation
 
     async def tell(self, timeout_s: float = LONG_S) -> int:
         """A message; gives who answered."""
@@ -280,3 +284,48 @@ async def test_all_are_asked_when_all_have_failed() -> None:
             await service.ask()
     service.network.fault(SECOND, None)
     assert await service.ask() == 2
+
+
+# Questions that carry a message.
+
+
+@in_fake_time
+async def test_a_report_is_made_to_the_next_one_beside_one_that_lives_and_does_not_answer() -> None:
+    """The first one alone does not reach etcd, say."""
+    service = Service()
+    service.busy[FIRST] = asyncio.Event()
+    began = service.clock()
+    assert await service.report() == 2
+    assert service.clock() - began == pytest.approx(QUESTION_S)
+    began = service.clock()
+    assert await service.report() == 2
+    assert await service.tell() == 2
+    assert service.clock() == began, "the first one is passed over"
+
+
+@in_fake_time
+async def test_one_that_lives_is_not_passed_over_for_one_that_is_gone() -> None:
+    """All wait for etcd, and a message must not go to the one that is gone when they need to wait no longer."""
+    service = Service()
+    service.busy[FIRST] = asyncio.Event()
+    service.network.fault(SECOND, "hangs")
+    with pytest.raises(PeerTimeout):
+        await service.report()
+    service.busy.pop(FIRST).set()
+    began = service.clock()
+    assert await service.tell() == 1
+    assert await service.report() == 1
+    assert service.clock() == began
+
+
+@in_fake_time
+async def test_one_that_is_gone_is_passed_over_when_nobody_could_answer_a_report() -> None:
+    service = Service()
+    service.network.fault(FIRST, "hangs")
+    service.busy[SECOND] = asyncio.Event()
+    with pytest.raises(PeerTimeout):
+        await service.report()
+    service.busy.pop(SECOND).set()
+    began = service.clock()
+    assert await service.tell() == 2
+    assert service.clock() == began
