@@ -73,7 +73,7 @@ def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
 async def test_request_id_of_a_client_is_in_the_leaders_log(bazaar: Bazaar) -> None:
     """From the front-end to the leader, and on to what the leader does for the trade's sake.
 
-    The leader looks at its followers by itself as well: it may find the dead one before a trade does, for nobody's sake.
+    The leader looks at its followers by itself as well, and may find the dead one before a trade does.
     """
     leader = await bazaar.cluster.leader()
     follower = next(each.name for each in bazaar.cluster.topology.of("order") if each.name != leader)
