@@ -14,8 +14,6 @@ FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 1.0
 LONGEST_RETRY_AFTER_S = 5.0  # a server that asks for a longer pause is asked again after this one
 
-NO_ANSWER = "no answer in time"
-
 LOST = (httpx.RequestError, OSError, TimeoutError)
 """Everything that an attempt without an answer can raise."""
 
@@ -34,7 +32,7 @@ def failure_of_error(error: BaseException) -> Failure:
     if isinstance(error, httpx.ConnectError):
         return Failure(is_definite=True, reason="the connection was refused")
     if isinstance(error, TimeoutError):
-        return Failure(is_definite=False, reason=NO_ANSWER)
+        return Failure(is_definite=False, reason="no answer in time")
     return Failure(is_definite=False, reason="the connection broke")
 
 

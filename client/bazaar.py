@@ -268,7 +268,7 @@ class BazaarClient:
             return Failure(is_definite=False, reason="an answer that is none of the bazaar's")
 
     async def _ask(self, call: _Call, requests: Requests, address: int, time_left_s: float) -> int:
-        """Ask this front-end beside those that are being asked; whose answer counts. Raises Silence."""
+        """Ask this front-end beside those that are being asked; whose answer counts. Raises TimeoutError."""
         if (decided := requests.decided(but=address)) is not None:
             return decided
         if address not in requests:

@@ -11,14 +11,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Silence(TimeoutError):
-    """Whoever works on it is silent, and not well."""
-
-
 async def unless_silent(
     work: Coroutine[Any, Any, T], is_well: Callable[[], Coroutine[Any, Any, bool]], silent_s: float
 ) -> T:
-    """The result of `work`. While it lasts, `is_well` is asked every `silent_s`; raises Silence when it is not.
+    """The result of `work`. While it lasts, `is_well` is asked every `silent_s`; raises TimeoutError when it is not.
 
     `is_well` has a time limit of its own: who does not answer is not well.
     """
@@ -33,7 +29,7 @@ async def unless_silent(
             if working.done():
                 return working.result()
             if asking is not None and not asking.result():
-                raise Silence
+                raise TimeoutError("it is silent")
     finally:
         await end_all(working, asking)
 
